@@ -102,7 +102,7 @@ func (w *world) location(id, tier, operator string, s *server, priority int) tuf
 	return l
 }
 
-// signer returns the key of that name, made at its first use.
+// Signer returns the key of that name, made at its first use.
 func (w *world) signer(name string) tuf.Signer {
 	if w.keys[name] == nil {
 		_, key, err := ed25519.GenerateKey(nil)

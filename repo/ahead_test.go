@@ -18,16 +18,16 @@ import (
 func TestRootAhead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
-	pin, now := w.pin(), w.now
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	pin, now := w.Pin(), w.Now
 	ctx := t.Context()
 	healthy := func() {
 		t.Helper()
-		report, err := mirror.Verify(ctx, w.place(), pin, options(w.config()))
+		report, err := mirror.Verify(ctx, w.Storage(), pin, options(w.Config()))
 		if err != nil || !report.OK() {
 			t.Fatalf("%v, %v", report, err)
 		}
-		status, err := w.open().Status(ctx, w.now)
+		status, err := w.Open().Status(ctx, w.Now)
 		if err != nil || status.Ahead != 0 || status.Urgency() != repo.UrgencyFine {
 			t.Fatalf("%v, %v", status, err)
 		}
@@ -35,32 +35,32 @@ func TestRootAhead(t *testing.T) {
 	healthy()
 
 	// Before publication the diff reports it, and Publish refuses.
-	w.now = now.AddDate(10, 0, 0)
-	d, err := w.open().Stage(ctx, renewRoot)
+	w.Now = now.AddDate(10, 0, 0)
+	d, err := w.Open().Stage(ctx, renewRoot)
 	noErr(t, err)
-	w.now = now
+	w.Now = now
 	if lines := w.lines(d); !strings.Contains(lines[0], "root: date of v2") || !strings.Contains(lines[0], "signed_at of the new root is 2036-11-20T12:00:00Z, 3653 days ahead of this machine's clock") {
 		t.Errorf("%q", lines[0])
 	}
-	w.refused(signing.ErrDate, func() error { return w.open().Publish(ctx, d) })
+	w.Refused(signing.ErrDate, func() error { return w.Open().Publish(ctx, d) })
 
-	w.now = now.AddDate(10, 0, 0)
-	noErr(t, w.open().Publish(ctx, d))
-	w.now = now
-	report, err := mirror.Verify(ctx, w.place(), pin, options(w.config()))
+	w.Now = now.AddDate(10, 0, 0)
+	noErr(t, w.Open().Publish(ctx, d))
+	w.Now = now
+	report, err := mirror.Verify(ctx, w.Storage(), pin, options(w.Config()))
 	noErr(t, err)
 	if report.OK() || !slices.ContainsFunc(report.Findings, func(f mirror.Finding) bool {
 		return f.Kind == mirror.FileAhead && f.Name == "metadata/2.root.json" && strings.Contains(f.Text, "3653 days")
 	}) {
 		t.Errorf("%v", report)
 	}
-	status, err := w.open().Status(ctx, now)
+	status, err := w.Open().Status(ctx, now)
 	if err != nil || status.Ahead != 3653*24*time.Hour || status.Urgency() != repo.UrgencyUrgent || !strings.Contains(status.String(), "3653 days ahead of this machine's clock") {
 		t.Errorf("%v, %v", status, err)
 	}
-	tip := w.root().SHA256()
+	tip := w.Root().SHA256()
 	stage := func(fn func(*repo.Tx) error) func() error {
-		return func() error { _, err := w.open().Stage(ctx, fn); return err }
+		return func() error { _, err := w.Open().Stage(ctx, fn); return err }
 	}
 	follow := func(name string) func(tx *repo.Tx) error {
 		return func(tx *repo.Tx) error {
@@ -75,9 +75,9 @@ func TestRootAhead(t *testing.T) {
 		"a root":               stage(renewRoot),
 		"naming another root":  stage(follow(strings.Repeat("ab", 32))),
 		"a release, naming it": stage(func(tx *repo.Tx) error { tx.Supersede(tip); return add("2")(tx) }),
-		"the cron job":         func() error { return w.open("timestamp", "snapshot").Renew(ctx) },
+		"the cron job":         func() error { return w.Open("timestamp", "snapshot").Renew(ctx) },
 	} {
-		w.refused(signing.ErrDate, func() error {
+		w.Refused(signing.ErrDate, func() error {
 			err := fn()
 			if !errors.Is(err, signing.ErrDate) {
 				t.Error(what)
@@ -88,20 +88,20 @@ func TestRootAhead(t *testing.T) {
 	if err := stage(renewRoot)(); !strings.Contains(err.Error(), tip) || !strings.Contains(err.Error(), "Supersede") {
 		t.Errorf("the error does not name the remedy: %v", err)
 	}
-	w.update(follow(tip))
-	if w.root().Version() != 3 {
-		t.Error(w.root().Version())
+	w.Update(follow(tip))
+	if w.Root().Version() != 3 {
+		t.Error(w.Root().Version())
 	}
-	noErr(t, w.open().Renew(ctx))
+	noErr(t, w.Open().Renew(ctx))
 	healthy()
-	w.sees("root 3 agent/1")
+	w.Sees("root 3 agent/1")
 }
 
 // The diff reports each date that a signer's rule refuses.
 func TestDiffShowsDates(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
 	const day = 24 * time.Hour
 	for what, x := range map[string]struct {
 		later  time.Duration // the reader's clock
@@ -116,12 +116,12 @@ func TestDiffShowsDates(t *testing.T) {
 		"a root expires early":  {expiry: repo.Expiry{Root: 300 * day}, edit: renewRoot, want: []string{"root: date of v2 it expires on 2027-09-16"}},
 		"targets expires early": {expiry: repo.Expiry{Targets: 300 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }},
 	} {
-		w := w.copy()
-		cfg := w.config()
+		w := w.Copy()
+		cfg := w.Config()
 		cfg.Expiry = x.expiry
-		d, err := repo.New(w.store, cfg).Stage(t.Context(), x.edit)
+		d, err := repo.New(w.Store, cfg).Stage(t.Context(), x.edit)
 		noErr(t, err)
-		w.now = w.now.Add(x.later)
+		w.Now = w.Now.Add(x.later)
 		var got []string
 		for _, line := range w.lines(d) {
 			if strings.Contains(line, ": date of ") {

@@ -15,23 +15,23 @@ import (
 func TestAutomation(t *testing.T) {
 	t.Parallel()
 	start := heldWorld(t)
-	start.update(func(tx *repo.Tx) error {
-		tx.Root().Classes = append(tx.Root().Classes, start.class("rules"))
+	start.Update(func(tx *repo.Tx) error {
+		tx.Root().Classes = append(tx.Root().Classes, start.Class("rules"))
 		return nil
 	})
 	plain := func(path, content string) func(tx *repo.Tx) error {
 		return func(tx *repo.Tx) error { return tx.Add("vendor", path, strings.NewReader(content), nil) }
 	}
-	start.update(add("1"))
-	start.update(plain("rules/a", "1"))
+	start.Update(add("1"))
+	start.Update(plain("rules/a", "1"))
 	team := func(key string) func(tx *repo.Tx) error {
 		return func(tx *repo.Tx) error {
-			return tx.Delegate("vendor", "agent", repo.Product{Role: "team-a", Paths: []string{"agent/a/*"}, Keys: repo.Keys{Keys: start.public(key)}})
+			return tx.Delegate("vendor", "agent", repo.Product{Role: "team-a", Paths: []string{"agent/a/*"}, Keys: repo.Keys{Keys: start.Public(key)}})
 		}
 	}
-	start.update(team("team-a"))
-	start.signer("team-b")
-	start.pin()
+	start.Update(team("team-a"))
+	start.Signer("team-b")
+	start.Pin()
 	renew := func(tx *repo.Tx) error { return tx.Renew("vendor") }
 	many := func(tx *repo.Tx) error {
 		for i := range 600 { // so that there are hash bins
@@ -70,22 +70,22 @@ func TestAutomation(t *testing.T) {
 			return tx.Recall("vendor", "agent/0.9", repo.RecallRecord{SHA256: strings.Repeat("ab", 32), Reason: "x"})
 		}, vendorKeys, signing.ErrNotAutomatic},
 		"keys of a product": {signing.Automation{Renew: true, Plain: []string{"agent/"}, Releases: []string{"agent/"}}, team("team-b"), vendorKeys, signing.ErrNotAutomatic},
-		"a hold":            {signing.Automation{Renew: true, Releases: []string{"agent/"}, Plain: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", start.now.Add(time.Hour)) }, []string{"ann", "ben", "cleo"}, signing.ErrNotAutomatic},
+		"a hold":            {signing.Automation{Renew: true, Releases: []string{"agent/"}, Plain: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", start.Now.Add(time.Hour)) }, []string{"ann", "ben", "cleo"}, signing.ErrNotAutomatic},
 		"one of three":      {signing.Automation{Renew: true}, resignReview, []string{"ann"}, signing.ErrLedgerNotShared},
 		"all of three":      {signing.Automation{Renew: true}, resignReview, []string{"ann", "ben", "cleo", "review-release"}, nil},
 		"an approval":       {signing.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) }, []string{"ann", "ben", "cleo"}, nil},
 		"a refusal":         {signing.Automation{Releases: []string{"agent/"}}, func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "x"}) }, []string{"ann", "ben", "cleo"}, signing.ErrNotAutomatic},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := start.copy()
-			w.t = t
+			w := start.Copy()
+			w.T = t
 			m := w.machine().adopts()
-			cfg := w.config()
-			cfg.Ledger, cfg.Pin, cfg.Automation = signing.StorageLedger(m.ledger), w.pin(), &x.may
+			cfg := w.Config()
+			cfg.Ledger, cfg.Pin, cfg.Automation = signing.StorageLedger(m.ledger), w.Pin(), &x.may
 			for _, k := range x.keys {
-				cfg.Signers = append(cfg.Signers, w.signer(k))
+				cfg.Signers = append(cfg.Signers, w.Signer(k))
 			}
-			stage := func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), x.edit); return err }
+			stage := func() error { _, err := repo.New(w.Store, cfg).Stage(t.Context(), x.edit); return err }
 			if x.want == nil {
 				noErr(t, stage())
 			} else {
@@ -102,18 +102,18 @@ func TestAutomation(t *testing.T) {
 
 	// The storage lists content that the ledger has not seen, signed with the vendor's
 	// key. A renewal by the machine would carry it on.
-	w := start.copy()
+	w := start.Copy()
 	m := w.machine().adopts()
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/evil", strings.NewReader("evil"), release("6.6.6"))
 	})
-	cfg := w.config()
-	cfg.Ledger, cfg.Pin, cfg.Automation = signing.StorageLedger(m.ledger), w.pin(), &signing.Automation{Renew: true}
+	cfg := w.Config()
+	cfg.Ledger, cfg.Pin, cfg.Automation = signing.StorageLedger(m.ledger), w.Pin(), &signing.Automation{Renew: true}
 	for _, k := range vendorKeys {
-		cfg.Signers = append(cfg.Signers, w.signer(k))
+		cfg.Signers = append(cfg.Signers, w.Signer(k))
 	}
-	if _, err := repo.New(w.store, cfg).Pending(t.Context(), "review"); err != nil { // reading does not record it as seen
+	if _, err := repo.New(w.Store, cfg).Pending(t.Context(), "review"); err != nil { // reading does not record it as seen
 		t.Fatal(err)
 	}
-	m.refuses(signing.ErrNotAutomatic, func() error { _, err := repo.New(w.store, cfg).Stage(t.Context(), renew); return err })
+	m.refuses(signing.ErrNotAutomatic, func() error { _, err := repo.New(w.Store, cfg).Stage(t.Context(), renew); return err })
 }

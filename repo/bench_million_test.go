@@ -51,16 +51,16 @@ func BenchmarkMillion(b *testing.B) {
 	const n = 1_000_000
 	for b.Loop() {
 		w := emptyWorld(b)
-		w.now = time.Now()
+		w.Now = time.Now()
 		dir := b.TempDir()
-		w.elsewhere = noTargets{repo.Folder(dir)}
-		w.update(w.found)
+		w.Elsewhere = noTargets{repo.Folder(dir)}
+		w.Update(w.Define)
 		for _, step := range []struct {
 			name string
 			edit func(*repo.Tx) error
 		}{{"add", addRules(0, n, strconv.Itoa)}, {"approve", approveRules(0, n)}, {"change", addRules(7, 8, changed)}, {"agree", approveRules(7, 8)}} {
 			start := cpuTime()
-			peak, err := peakHeap(func() error { return w.try(step.edit) })
+			peak, err := peakHeap(func() error { return w.Try(step.edit) })
 			noErr(b, err)
 			b.ReportMetric(float64(cpuTime()-start)/1e6, step.name+"-cpu-ms")
 			b.ReportMetric(float64(peak)/(1<<20), step.name+"-peak-MiB")
@@ -68,9 +68,9 @@ func BenchmarkMillion(b *testing.B) {
 		b.ReportMetric(residentMiB(), "rss-MiB")
 		for _, plain := range []bool{false, true} {
 			x := &wire{handler: mirror.Handler(repo.Folder(dir)), plain: plain}
-			pin, err := w.open().Pin(b.Context())
+			pin, err := w.Open().Pin(b.Context())
 			noErr(b, err)
-			c, err := client.New(pin, &client.Config{Dir: b.TempDir(), HTTP: &http.Client{Transport: x}, Now: func() time.Time { return w.now }})
+			c, err := client.New(pin, &client.Config{Dir: b.TempDir(), HTTP: &http.Client{Transport: x}, Now: func() time.Time { return w.Now }})
 			noErr(b, err)
 			name := map[bool]string{false: "gzip-B", true: "plain-B"}[plain]
 			look := func(i int) {

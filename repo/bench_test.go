@@ -132,10 +132,10 @@ func BenchmarkFirstPublish(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		w := newWorld(b)
-		w.elsewhere = noTargets{w.store}
+		w.Elsewhere = noTargets{w.Store}
 		b.StartTimer()
 		start := cpuTime()
-		w.update(addRules(0, hundredThousand, strconv.Itoa))
+		w.Update(addRules(0, hundredThousand, strconv.Itoa))
 		ours += cpuTime() - start
 	}
 	ours /= time.Duration(b.N)
@@ -147,8 +147,8 @@ func BenchmarkFirstPublish(b *testing.B) {
 // One file of a hundred thousand changes at the vendor.
 func BenchmarkOneChanged(b *testing.B) {
 	w := newWorld(b)
-	w.elsewhere = noTargets{w.store}
-	w.update(func(tx *repo.Tx) error {
+	w.Elsewhere = noTargets{w.Store}
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(addRules(0, hundredThousand, strconv.Itoa)(tx), approveRules(0, hundredThousand)(tx))
 	})
 	h := newByHand(b)
@@ -156,7 +156,7 @@ func BenchmarkOneChanged(b *testing.B) {
 	i := 0
 	start := cpuTime()
 	for b.Loop() {
-		w.update(addRules(i, i+1, changed))
+		w.Update(addRules(i, i+1, changed))
 		i++
 	}
 	ours := (cpuTime() - start) / time.Duration(b.N)
@@ -204,11 +204,11 @@ func BenchmarkFolder(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		w := emptyWorld(b)
-		w.elsewhere = noTargets{repo.Folder(b.TempDir())}
-		w.update(w.found)
-		draft, err := w.open().Stage(b.Context(), addRules(0, hundredThousand, strconv.Itoa))
+		w.Elsewhere = noTargets{repo.Folder(b.TempDir())}
+		w.Update(w.Define)
+		draft, err := w.Open().Stage(b.Context(), addRules(0, hundredThousand, strconv.Itoa))
 		noErr(b, err)
 		b.StartTimer()
-		noErr(b, w.open().Publish(b.Context(), draft))
+		noErr(b, w.Open().Publish(b.Context(), draft))
 	}
 }

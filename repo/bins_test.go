@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -42,17 +41,17 @@ func file(i int) string { return fmt.Sprintf("agent/%d/%d", i%7, i) }
 
 // finds checks that a client accepts exactly these of the files up to 1800.
 func (w *world) finds(want func(i int) bool) {
-	w.t.Helper()
-	p := w.product()
-	snap, err := p.refresh()
-	noErr(w.t, err)
+	w.T.Helper()
+	p := w.Product()
+	snap, err := p.Refresh()
+	noErr(w.T, err)
 	for i := range 2000 {
-		a, err := snap.Approve(file(i), p.get)
+		a, err := snap.Approve(file(i), p.Get)
 		if err != nil && !errors.Is(err, tuf.ErrNoTarget) && !errors.Is(err, tuf.ErrNotApproved) {
-			w.t.Fatal(err)
+			w.T.Fatal(err)
 		}
 		if (err == nil) != want(i) || err == nil && a.Length() != int64(len(fmt.Sprint(i))) {
-			w.t.Fatalf("%s: %v (%v)", file(i), a, err)
+			w.T.Fatalf("%s: %v (%v)", file(i), a, err)
 		}
 	}
 }
@@ -61,7 +60,7 @@ func (w *world) finds(want func(i int) bool) {
 // name before the bin.
 func (w *world) wroteBins() map[string]int {
 	out := map[string]int{}
-	for _, name := range w.store.wrote() {
+	for _, name := range w.Store.Wrote() {
 		if name, ok := strings.CutPrefix(name, "metadata/"); ok {
 			_, role, _ := strings.Cut(name, ".")
 			role, _, bin := strings.Cut(role, ".b-")
@@ -82,36 +81,36 @@ func TestBins(t *testing.T) {
 	w := newWorld(t)
 	none := func(int) bool { return false }
 	upTo := func(n int) func(int) bool { return func(i int) bool { return i < n } }
-	w.update(func(tx *repo.Tx) error { return errors.Join(addFiles(0, 512)(tx), add("1.0")(tx)) })
+	w.Update(func(tx *repo.Tx) error { return errors.Join(addFiles(0, 512)(tx), add("1.0")(tx)) })
 	if got := w.wroteBins(); got["vendor-agent bin"] != 0 {
 		t.Fatal(got)
 	}
-	w.update(addFiles(512, 513)) // one too many
+	w.Update(addFiles(512, 513)) // one too many
 	if got := w.wroteBins(); got["vendor-agent bin"] != 4 || got["vendor-agent.json"] != 1 {
 		t.Fatal(got)
 	}
 	w.finds(none)
 	// The review party takes the vendor's number of bins with its first file.
-	w.update(func(tx *repo.Tx) error { return errors.Join(approveFiles(0, 1)(tx), approve("1.0")(tx)) })
+	w.Update(func(tx *repo.Tx) error { return errors.Join(approveFiles(0, 1)(tx), approve("1.0")(tx)) })
 	if got := w.wroteBins(); got["review-agent bin"] != 4 {
 		t.Fatal(got)
 	}
 	w.finds(upTo(1))
-	w.sees("root 1 agent/1.0") // releases stay in the list that is searched for the latest
-	w.update(approveFiles(0, 513))
+	w.Sees("root 1 agent/1.0") // releases stay in the list that is searched for the latest
+	w.Update(approveFiles(0, 513))
 	w.wroteBins()
 	// One more file changes a bin of each party and nothing else.
-	w.update(addFiles(600, 601))
+	w.Update(addFiles(600, 601))
 	if got := w.wroteBins(); len(got) != 3 || got["vendor-agent bin"] != 1 {
 		t.Fatal(got)
 	}
-	w.update(approveFiles(600, 601))
+	w.Update(approveFiles(600, 601))
 	if got := w.wroteBins(); len(got) != 3 || got["review-agent bin"] != 1 {
 		t.Fatal(got)
 	}
 	w.finds(func(i int) bool { return i < 513 || i == 600 })
 	// A plain target becomes a release, and another one.
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		for range 2 {
 			if err := tx.Add("vendor", file(600), strings.NewReader("600"), release("600")); err != nil {
 				return err
@@ -119,34 +118,34 @@ func TestBins(t *testing.T) {
 		}
 		return approveFiles(600, 601)(tx)
 	})
-	w.sees("root 1 agent/1.0 " + file(600))
-	w.update(func(tx *repo.Tx) error {
+	w.Sees("root 1 agent/1.0 " + file(600))
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", file(600)), tx.Remove("review", file(600)))
 	})
 	w.wroteBins()
 
 	// With 1800 files four bins still suffice; both parties change in one step.
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(addFiles(513, 1800)(tx), approveFiles(513, 1800)(tx))
 	})
 	if got := w.wroteBins(); got["vendor-agent bin"] != 4 || got["review-agent bin"] != 4 {
 		t.Fatal("1800 files do not stay in four bins:", got)
 	}
-	w.update(func(tx *repo.Tx) error { return addFiles(1800, 2600)(tx) })
+	w.Update(func(tx *repo.Tx) error { return addFiles(1800, 2600)(tx) })
 	if got := w.wroteBins(); got["vendor-agent bin"] != 16 {
 		t.Fatal(got)
 	}
 	w.finds(upTo(1800))
 
 	// A renewal signs all bins, at the party that requests it.
-	w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
+	w.Update(func(tx *repo.Tx) error { return tx.Renew("review") })
 	if got := w.wroteBins(); got["review-agent bin"] != 16 || got["vendor-agent bin"] != 0 {
 		t.Fatal(got)
 	}
 	w.finds(upTo(1800))
 	// The bins get the new keys.
-	w.update(func(tx *repo.Tx) error {
-		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
+	w.Update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[1].Keys.Keys = w.Public("review-release-2")
 		return nil
 	})
 	if got := w.wroteBins(); got["review-agent bin"] != 16 || got["vendor-agent bin"] != 0 {
@@ -155,7 +154,7 @@ func TestBins(t *testing.T) {
 	w.finds(upTo(1800))
 
 	// After removals the role has a single list again.
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		for i := range 2600 {
 			if i >= 30 {
 				if err := tx.Remove("vendor", file(i)); err != nil {
@@ -175,8 +174,8 @@ func TestBins(t *testing.T) {
 	}
 	w.finds(upTo(30))
 	// Bins are added again, under names that were used before.
-	w.update(addFiles(30, 700))
-	w.update(approveFiles(30, 700))
+	w.Update(addFiles(30, 700))
+	w.Update(approveFiles(30, 700))
 	w.finds(upTo(700))
 }
 
@@ -185,30 +184,30 @@ func TestProducts(t *testing.T) {
 	t.Parallel()
 	rawtuf.Sequential(t)
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(addFiles(0, 1000)(tx), approveFiles(0, 1000)(tx), add("1")(tx))
 	})
-	team := repo.Product{Role: "team-three", Paths: []string{"agent/3/*", "agent/three/*"}, Keys: repo.Keys{Keys: w.public("team-three")}}
-	w.update(func(tx *repo.Tx) error { return tx.Delegate("vendor", "agent", team) })
+	team := repo.Product{Role: "team-three", Paths: []string{"agent/3/*", "agent/three/*"}, Keys: repo.Keys{Keys: w.Public("team-three")}}
+	w.Update(func(tx *repo.Tx) error { return tx.Delegate("vendor", "agent", team) })
 	all := func(i int) bool { return i < 1000 }
 	w.finds(all)
 	// Its files are signed by the team alone, and its releases are found as the latest.
 	list := func(tx *repo.Tx) error {
 		return errors.Join(tx.Add("vendor", "agent/3/new", strings.NewReader("new"), nil), tx.Add("vendor", "agent/three/1", strings.NewReader("3.1"), release("3.1")))
 	}
-	d, err := w.open(vendorKeys...).Stage(t.Context(), list)
+	d, err := w.Open(vendorKeys...).Stage(t.Context(), list)
 	noErr(t, err)
-	if m := d.Missing(); len(m) != 1 || m[0].Role != "team-three" || len(m[0].KeyIDs) != 1 || m[0].KeyIDs[0] != w.signer("team-three").Key().ID() {
+	if m := d.Missing(); len(m) != 1 || m[0].Role != "team-three" || len(m[0].KeyIDs) != 1 || m[0].KeyIDs[0] != w.Signer("team-three").Key().ID() {
 		t.Fatal(m)
 	}
-	noErr(t, d.Sign(t.Context(), w.signer("team-three")))
-	noErr(t, w.open(vendorKeys...).Publish(t.Context(), travel(t, d)))
-	w.update(func(tx *repo.Tx) error {
+	noErr(t, d.Sign(t.Context(), w.Signer("team-three")))
+	noErr(t, w.Open(vendorKeys...).Publish(t.Context(), travel(t, d)))
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Approve("review", "agent/three/1", nil), tx.Approve("review", "agent/3/new", nil), approve("1")(tx))
 	})
-	w.sees("root 1 agent/1 agent/three/1")
+	w.Sees("root 1 agent/1 agent/three/1")
 	// The product gets its own bins, signed by its keys; then its keys change.
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		for i := range 600 {
 			if err := tx.Add("vendor", fmt.Sprintf("agent/three/f%d", i), strings.NewReader("x"), nil); err != nil {
 				return err
@@ -219,26 +218,26 @@ func TestProducts(t *testing.T) {
 	if got := w.wroteBins(); got["team-three bin"] != 4 {
 		t.Fatal(got)
 	}
-	w.update(func(tx *repo.Tx) error {
-		return tx.Delegate("vendor", "agent", repo.Product{Role: "team-three", Keys: repo.Keys{Keys: w.public("team-three-2")}})
+	w.Update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team-three", Keys: repo.Keys{Keys: w.Public("team-three-2")}})
 	})
 	if got := w.wroteBins(); got["team-three bin"] != 4 {
 		t.Fatal(got)
 	}
 	w.finds(all)
 	// A change of the role's own keys does not affect the team's.
-	w.update(func(tx *repo.Tx) error {
-		tx.Root().Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
+	w.Update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[0].Keys.Keys = w.Public("vendor-release-2")
 		return nil
 	})
 	if got := w.wroteBins(); got["team-three bin"] != 0 || got["vendor-agent.rest bin"] == 0 {
 		t.Fatal(got)
 	}
 	w.finds(all)
-	w.sees("root 2 agent/1 agent/three/1")
+	w.Sees("root 2 agent/1 agent/three/1")
 	// Each party renews its own part: the role its remaining bins, the team its product.
 	w.wroteBins()
-	w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") })
+	w.Update(func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	if got := w.wroteBins(); got["team-three bin"] != 0 || got["team-three.json"] != 0 || got["vendor-agent.rest bin"] == 0 || got["vendor-agent.rest.json"] != 1 || got["vendor-agent.json"] != 1 {
 		t.Fatal(got)
 	}
@@ -253,15 +252,15 @@ func TestProducts(t *testing.T) {
 		"everything":   {Role: "x", Paths: []string{"agent/"}},
 		"pattern":      {Role: "x", Paths: []string{"agent/[*"}},
 		"no paths":     {Role: "x"},
-		"keys":         {Role: "x", Paths: []string{"agent/4/*"}, Keys: repo.Keys{Keys: w.public("a"), Threshold: 2}},
+		"keys":         {Role: "x", Paths: []string{"agent/4/*"}, Keys: repo.Keys{Keys: w.Public("a"), Threshold: 2}},
 	} {
-		if err := w.try(func(tx *repo.Tx) error { return tx.Delegate("vendor", "agent", bad) }); err == nil {
+		if err := w.Try(func(tx *repo.Tx) error { return tx.Delegate("vendor", "agent", bad) }); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
-	w.update(func(tx *repo.Tx) error { return tx.Undelegate("vendor", "agent", "team-three") })
+	w.Update(func(tx *repo.Tx) error { return tx.Undelegate("vendor", "agent", "team-three") })
 	w.finds(all)
-	w.sees("root 2 agent/1 agent/three/1")
+	w.Sees("root 2 agent/1 agent/three/1")
 	if got := w.pending(); len(got) != 600 || !slices.Contains(got, "agent/three/f0") {
 		t.Errorf("%d wait", len(got))
 	}
@@ -287,13 +286,13 @@ func TestOneChangeReadsOneBin(t *testing.T) {
 	t.Parallel()
 	rawtuf.Sequential(t)
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(addFiles(0, 3000)(tx), approveFiles(0, 3000)(tx)) })
-	log := &reads{Storage: w.store}
-	w.elsewhere = log
+	w.Update(func(tx *repo.Tx) error { return errors.Join(addFiles(0, 3000)(tx), approveFiles(0, 3000)(tx)) })
+	log := &reads{Storage: w.Store}
+	w.Elsewhere = log
 	bins := func(edit func(*repo.Tx) error) map[string]int {
 		t.Helper()
 		log.names = nil
-		w.update(edit)
+		w.Update(edit)
 		read := map[string]int{}
 		for _, name := range log.names {
 			if _, bin, ok := strings.Cut(name, "-agent.b-"); ok {
@@ -315,32 +314,12 @@ func TestOneChangeReadsOneBin(t *testing.T) {
 	}
 }
 
-// endless is a large file that is generated and not stored.
-type endless struct{ size, at int64 }
-
-func (e *endless) Read(p []byte) (int, error) {
-	if e.at >= e.size {
-		return 0, io.EOF
-	}
-	n := min(int64(len(p)), e.size-e.at)
-	clear(p[:n])
-	e.at += n
-	return int(n), nil
-}
-
-func (e *endless) Seek(offset int64, whence int) (int64, error) {
-	if e.at = offset; whence == io.SeekEnd {
-		e.at += e.size
-	}
-	return e.at, nil
-}
-
 // addLarge adds a file of the given size and returns the growth of the heap.
 func addLarge(t testing.TB, size int64) uint64 {
 	w := newWorld(t)
-	w.elsewhere = noTargets{w.store}
+	w.Elsewhere = noTargets{w.Store}
 	peak, err := peakHeap(func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/large", &endless{size: size}, release("1")) })
+		return w.Try(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/large", &endless{Size: size}, release("1")) })
 	})
 	noErr(t, err)
 	return peak
@@ -357,7 +336,7 @@ func TestLargeFile(t *testing.T) {
 func TestDraftOfOtherBins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	draft, err := w.open().Stage(t.Context(), addFiles(0, 520))
+	draft, err := w.Open().Stage(t.Context(), addFiles(0, 520))
 	noErr(t, err)
 	data, err := draft.Bytes()
 	noErr(t, err)
@@ -375,8 +354,8 @@ func TestDraftOfOtherBins(t *testing.T) {
 		noErr(t, err)
 		d, err := repo.OpenDraft(data)
 		noErr(t, err)
-		w.refused(tuf.ErrUntrusted, func() error { return w.open().Publish(t.Context(), d) })
+		w.Refused(tuf.ErrUntrusted, func() error { return w.Open().Publish(t.Context(), d) })
 		parts.Files = parts.Files[1:] // the role itself is removed too: no delegation leads to its bins
 	}
-	noErr(t, w.open().Publish(t.Context(), draft))
+	noErr(t, w.Open().Publish(t.Context(), draft))
 }

@@ -68,7 +68,7 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 		m := newMemory()
 		for name, data := range r.Files {
 			files["metadata/"+name] = &fstest.MapFile{Data: data}
-			m.files["metadata/"+name] = data
+			m.Files["metadata/"+name] = data
 		}
 		sum := rawtuf.FileOf([]byte("the agent"))["hashes"].(rawtuf.Doc)["sha256"].(string)
 		files["targets/agent/"+sum+".agent-11.4.0.tar.gz"] = &fstest.MapFile{Data: []byte("the agent")}
@@ -106,8 +106,8 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 	}
 	// In the valid counterpart every listed bin is visited.
 	w := newWorld(t)
-	w.update(addFiles(0, 520))
-	if report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config())); err != nil || !report.OK() || report.Roles != 7 {
+	w.Update(addFiles(0, 520))
+	if report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || !report.OK() || report.Roles != 7 {
 		t.Errorf("%v, %v", report, err)
 	}
 }
@@ -117,7 +117,7 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 func TestVersionsFarAhead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	d, err := w.open("vendor-release").Stage(t.Context(), add("1"))
+	d, err := w.Open("vendor-release").Stage(t.Context(), add("1"))
 	noErr(t, err)
 	for version, ok := range map[int64]bool{1001: true, 1002: false, 1 << 40: false} {
 		data := w.tamper(d, func(draft map[string]any) {
@@ -133,23 +133,23 @@ func TestVersionsFarAhead(t *testing.T) {
 			continue
 		}
 		noErr(t, err)
-		healthy, w := w.copy(), w.copy()
-		removed := &removing{memory: w.store}
-		w.elsewhere = removed
-		noErr(t, w.open().Publish(t.Context(), w.forceAll(far)))
+		healthy, w := w.Copy(), w.Copy()
+		removed := &removing{memory: w.Store}
+		w.Elsewhere = removed
+		noErr(t, w.Open().Publish(t.Context(), w.forceAll(far)))
 		if removed.n != 999 {
 			t.Errorf("v%d: %d files are listed for removal", version, removed.n)
 		}
 		// ctx ends the counting.
-		w = healthy.copy()
+		w = healthy.Copy()
 		ctx, cancel := context.WithCancel(t.Context())
-		removed = &removing{memory: w.store, at: func(n int) {
+		removed = &removing{memory: w.Store, at: func(n int) {
 			if n == 5 {
 				cancel()
 			}
 		}}
-		w.elsewhere = removed
-		if _ = w.open().Publish(ctx, far); removed.n != 5 {
+		w.Elsewhere = removed
+		if _ = w.Open().Publish(ctx, far); removed.n != 5 {
 			t.Errorf("%d files were to be removed after ctx had ended", removed.n)
 		}
 		cancel()
@@ -173,9 +173,9 @@ func (r *removing) Remove(context.Context, string, time.Time) error {
 // requests, and no version is read.
 func TestStorageWithAllVersions(t *testing.T) {
 	w := newWorld(t)
-	s := &bottomless{counting: counting{memory: w.store}}
-	w.elsewhere = s
-	_, err := w.open().Stage(t.Context(), add("1"))
+	s := &bottomless{counting: counting{memory: w.Store}}
+	w.Elsewhere = s
+	_, err := w.Open().Stage(t.Context(), add("1"))
 	wantErr(t, err, fs.ErrExist)
 	if s.asked > 1000 || s.bytes > 0 {
 		t.Errorf("%d requests, %d bytes read", s.asked, s.bytes)
@@ -187,7 +187,7 @@ func TestStorageWithAllVersions(t *testing.T) {
 			cancel()
 		}
 	}
-	_, err = w.open().Stage(ctx, add("1"))
+	_, err = w.Open().Stage(ctx, add("1"))
 	wantErr(t, err, context.Canceled)
 	if s.asked > 11 {
 		t.Errorf("%d requests after the end of ctx", s.asked)
@@ -214,17 +214,17 @@ func (b *bottomless) Open(ctx context.Context, name string) (io.ReadCloser, erro
 // A root is read up to its own size limit, not that of the storage.
 func TestHugeRoot(t *testing.T) {
 	w := newWorld(t)
-	w.store.files["metadata/2.root.json"] = make([]byte, 2<<20)
-	read := &counting{memory: w.store}
-	_, err := repo.New(storage.ReadOnly(read), w.config()).Chain(t.Context())
+	w.Store.Files["metadata/2.root.json"] = make([]byte, 2<<20)
+	read := &counting{memory: w.Store}
+	_, err := repo.New(storage.ReadOnly(read), w.Config()).Chain(t.Context())
 	wantErr(t, err, tuf.ErrTooLarge)
 	if n := read.bytes["metadata/2.root.json"]; n > 600<<10 {
 		t.Errorf("%d bytes were read", n)
 	}
-	_, err = repo.New(w.store, w.config()).Chain(t.Context())
+	_, err = repo.New(w.Store, w.Config()).Chain(t.Context())
 	wantErr(t, err, tuf.ErrTooLarge)
-	delete(w.store.files, "metadata/2.root.json")
-	if chain, err := repo.New(w.store, w.config()).Chain(t.Context()); err != nil || len(chain) != 1 {
+	delete(w.Store.Files, "metadata/2.root.json")
+	if chain, err := repo.New(w.Store, w.Config()).Chain(t.Context()); err != nil || len(chain) != 1 {
 		t.Error(chain, err)
 	}
 }
@@ -236,7 +236,7 @@ func TestHandlerServesNoDots(t *testing.T) {
 		"targets/a/b.c": http.StatusOK, "targets/a.b/c": http.StatusOK,
 		"targets/.git/config": http.StatusNotFound, "targets/a/.svn/b/c": http.StatusNotFound, "metadata/.x/y": http.StatusNotFound, "targets/..a/b": http.StatusNotFound,
 	} {
-		m.files[name] = []byte("x")
+		m.Files[name] = []byte("x")
 		w := httptest.NewRecorder()
 		mirror.Handler(m).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/"+name, nil))
 		if w.Code != status {
@@ -250,7 +250,7 @@ func TestHandlerServesNoDots(t *testing.T) {
 func TestOpenDraftMemory(t *testing.T) {
 	rawtuf.Sequential(t)
 	w := newWorld(t)
-	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error {
+	d, err := w.Open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error {
 		for i := range 512 {
 			rel := release(fmt.Sprint(i))
 			rel.Notes = strings.Repeat("n", 64<<10)
@@ -296,10 +296,10 @@ func (h hiding) List(ctx context.Context, prefix string) iter.Seq2[storage.FileI
 // published and pruned in between, Prune keeps the files that it can't date.
 func TestPruneOfALostSnapshot(t *testing.T) {
 	w := newWorld(t)
-	w.update(add("1"))
-	cfg := w.config()
-	cfg.Now = func() time.Time { return w.now.AddDate(1, 0, 0) }
-	list, err := repo.New(hiding{w.store, "metadata/2.snapshot.json"}, cfg).Prune(t.Context(), nil)
+	w.Update(add("1"))
+	cfg := w.Config()
+	cfg.Now = func() time.Time { return w.Now.AddDate(1, 0, 0) }
+	list, err := repo.New(hiding{w.Store, "metadata/2.snapshot.json"}, cfg).Prune(t.Context(), nil)
 	noErr(t, err)
 	for _, f := range list {
 		if strings.Contains(f.Name, "snapshot") {

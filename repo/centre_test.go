@@ -21,11 +21,11 @@ import (
 func heldWorld(t *testing.T) *world {
 	t.Helper()
 	w := emptyWorld(t)
-	w.update(func(tx *repo.Tx) error {
-		err := w.found(tx)
+	w.Update(func(tx *repo.Tx) error {
+		err := w.Define(tx)
 		c := &tx.Root().Classes[0]
-		c.Roles[1].Keys = repo.Keys{Keys: w.public("ann", "ben", "cleo"), Threshold: 2}
-		c.Hold = &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: w.public("ann", "ben", "cleo")}, Max: 7 * 24 * time.Hour}
+		c.Roles[1].Keys = repo.Keys{Keys: w.Public("ann", "ben", "cleo"), Threshold: 2}
+		c.Hold = &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: w.Public("ann", "ben", "cleo")}, Max: 7 * 24 * time.Hour}
 		return err
 	})
 	return w
@@ -34,20 +34,20 @@ func heldWorld(t *testing.T) *world {
 // centre is the review centre on its own machine. It has its own directory and only
 // its own keys.
 func (w *world) centre(dir string, keys ...string) *repo.Repo {
-	cfg := w.config()
+	cfg := w.Config()
 	for _, k := range keys {
-		cfg.Signers = append(cfg.Signers, w.signer(k))
+		cfg.Signers = append(cfg.Signers, w.Signer(k))
 	}
 	return repo.New(repo.Folder(dir), cfg)
 }
 
 // bring copies the published files of the vendor to the centre's directory.
 func (w *world) bring(dir string) {
-	w.t.Helper()
-	for name, data := range w.store.copy().files {
+	w.T.Helper()
+	for name, data := range w.Store.Copy().Files {
 		path := filepath.Join(dir, filepath.FromSlash(name))
-		noErr(w.t, os.MkdirAll(filepath.Dir(path), 0o755))
-		noErr(w.t, os.WriteFile(path, data, 0o644))
+		noErr(w.T, os.MkdirAll(filepath.Dir(path), 0o755))
+		noErr(w.T, os.WriteFile(path, data, 0o644))
 	}
 }
 
@@ -63,10 +63,10 @@ var vendorOnly = []string{"vendor-1", "vendor-release", "targets", "timestamp", 
 func TestCentreExaminesADraft(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(add("1.0")(tx), tx.Approve("review", "agent/1.0", nil))
 	})
-	vendor, dir := w.open(vendorOnly...), t.TempDir()
+	vendor, dir := w.Open(vendorOnly...), t.TempDir()
 	rel := release("1.1")
 	rel.Source, rel.Critical = tuf.SourceRef{URI: "git+https://src.example.org/agent", Revision: "abc"}, true
 	draft, err := vendor.Stage(t.Context(), func(tx *repo.Tx) error {
@@ -74,7 +74,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 	})
 	noErr(t, err)
 	noErr(t, vendor.Export(t.Context(), draft, dir))
-	w.sees("root 1 agent/1.0")
+	w.Sees("root 1 agent/1.0")
 
 	ann := w.centre(dir, "ann")
 	draft, err = repo.LoadDraft(dir)
@@ -119,38 +119,38 @@ func TestCentreExaminesADraft(t *testing.T) {
 	}
 	// Ben and Cleo sign separate copies; the vendor needs one of them.
 	ben, cleo := travel(t, signed), travel(t, signed)
-	noErr(t, ben.Sign(t.Context(), w.signer("ben")))
-	noErr(t, cleo.Sign(t.Context(), w.signer("cleo")))
+	noErr(t, ben.Sign(t.Context(), w.Signer("ben")))
+	noErr(t, cleo.Sign(t.Context(), w.Signer("cleo")))
 	noErr(t, ben.Merge(cleo))
 	noErr(t, vendor.Publish(t.Context(), ben))
-	w.sees("root 1 agent/1.0 agent/1.1")
+	w.Sees("root 1 agent/1.0 agent/1.1")
 
 	// The statement can be found from the information that a client has.
-	c := w.product()
-	snap, err := c.refresh()
+	c := w.Product()
+	snap, err := c.Refresh()
 	noErr(t, err)
-	a, err := snap.Approve("agent/1.1", c.get)
+	a, err := snap.Approve("agent/1.1", c.Get)
 	noErr(t, err)
-	data, err := c.read("targets/" + attestation.Name(attestation.SubjectOf(a), "review-agent", 1))
+	data, err := c.Read("targets/" + attestation.Name(attestation.SubjectOf(a), "review-agent", 1))
 	noErr(t, err)
-	v, err := attestation.Open(data, c.root, "review", a, w.now)
+	v, err := attestation.Open(data, c.Root, "review", a, w.Now)
 	noErr(t, err)
 	said := v.Value()
 	if said.Source != rel.Source || said.Result != attestation.Identical || said.Reviewer != (attestation.Reviewer{Party: "review", Role: "review-agent", Name: "Ann"}) ||
-		!said.From.Equal(w.now) || !said.Until.Equal(w.now.Add(30*24*time.Hour)) || len(v.KeyIDs()) != 3 {
+		!said.From.Equal(w.Now) || !said.Until.Equal(w.Now.Add(30*24*time.Hour)) || len(v.KeyIDs()) != 3 {
 		t.Errorf("%+v, %v", said, v.KeyIDs())
 	}
-	all, err := repo.New(w.store, w.config()).Statements(t.Context(), "agent/1.1") // without a key
+	all, err := repo.New(w.Store, w.Config()).Statements(t.Context(), "agent/1.1") // without a key
 	if err != nil || len(all) != 1 || *all[0].Review != said || all[0].Number != 1 || all[0].Role != "review-agent" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	// The statement expires, and a later one takes the next number.
-	w.now = w.now.Add(29 * 24 * time.Hour)
-	w.update(func(tx *repo.Tx) error {
+	w.Now = w.Now.Add(29 * 24 * time.Hour)
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Renew("review"), tx.Renew("vendor"), tx.RenewTargets(), tx.Approve("review", "agent/1.1", &repo.ReviewRecord{}))
 	})
-	w.now = w.now.Add(2 * 24 * time.Hour)
-	all, err = w.open().Statements(t.Context(), "agent/1.1")
+	w.Now = w.Now.Add(2 * 24 * time.Hour)
+	all, err = w.Open().Statements(t.Context(), "agent/1.1")
 	if err != nil || len(all) != 2 || !errors.Is(all[0].Err, tuf.ErrExpired) || all[1].Err != nil || all[1].Review.Result != attestation.NotDone || all[1].Review.Source != rel.Source {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -159,7 +159,7 @@ func TestCentreExaminesADraft(t *testing.T) {
 // Bytes that differ from what the vendor lists are detected while they are read.
 func TestCentreReadsOtherBytes(t *testing.T) {
 	w := newWorld(t)
-	w.update(add("1"))
+	w.Update(add("1"))
 	dir := t.TempDir()
 	w.bring(dir)
 	centre := w.centre(dir)
@@ -184,7 +184,7 @@ func TestCentreReadsOtherBytes(t *testing.T) {
 func TestCentreRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
+	w.Update(add("1"))
 	dir := t.TempDir()
 	w.bring(dir)
 	centre := w.centre(dir, "review-release")
@@ -196,49 +196,49 @@ func TestCentreRefuses(t *testing.T) {
 		t.Fatalf("%s, %v", draft, draft.Missing())
 	}
 	draft = travel(t, draft)
-	vendor := w.open("vendor-release")
+	vendor := w.Open("vendor-release")
 	said, err := vendor.StatementsIn(t.Context(), draft)
 	if err != nil || len(said) != 1 || said[0].Refusal == nil || said[0].Refusal.Reason != "it phones home" || said[0].Refusal.Path != "agent/1" || said[0].Role != "review-agent" {
 		t.Fatalf("%+v, %v", said, err)
 	}
-	w.store.wrote()
+	w.Store.Wrote()
 	noErr(t, vendor.Publish(t.Context(), draft)) // needs no online key: no metadata changes
 	noErr(t, vendor.Publish(t.Context(), draft)) // a repetition writes nothing
-	if wrote := w.store.wrote(); len(wrote) == 0 || !strings.HasSuffix(wrote[0], ".1.reviews/review-agent.1.json") {
+	if wrote := w.Store.Wrote(); len(wrote) == 0 || !strings.HasSuffix(wrote[0], ".1.reviews/review-agent.1.json") {
 		t.Errorf("%q", wrote)
 	}
-	w.sees("root 1")
-	waiting, err := w.open().Pending(t.Context(), "review")
+	w.Sees("root 1")
+	waiting, err := w.Open().Pending(t.Context(), "review")
 	if err != nil || len(waiting) != 1 || waiting[0].Refused == nil || waiting[0].Refused.Reason != "it phones home" {
 		t.Fatalf("%+v, %v", waiting, err)
 	}
 
 	// Other bytes under the same path are not marked as refused.
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Add("vendor", "agent/1", strings.NewReader("agent one, at home"), release("1")))
 	})
-	waiting, err = w.open().Pending(t.Context(), "review")
+	waiting, err = w.Open().Pending(t.Context(), "review")
 	if err != nil || len(waiting) != 1 || waiting[0].Refused != nil {
 		t.Fatalf("%+v, %v", waiting, err)
 	}
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", examined()) })
-	w.sees("root 1 agent/1")
-	w.refused(os.ErrInvalid, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "too late"}) })
+	w.Update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", examined()) })
+	w.Sees("root 1 agent/1")
+	w.Refused(os.ErrInvalid, func() error {
+		return w.Try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "too late"}) })
 	})
 
 	// The reviewer later approves bytes that were refused: the latest statement counts.
-	w.update(func(tx *repo.Tx) error { return add("2")(tx) })
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error { return add("2")(tx) })
+	w.Update(func(tx *repo.Tx) error {
 		return tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no source"})
 	})
-	w.refused(signing.ErrTakenBack, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", examined()) })
+	w.Refused(signing.ErrTakenBack, func() error {
+		return w.Try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", examined()) })
 	})
 	again := *examined()
 	again.Reinstate = "the source has come"
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", &again) })
-	all, err := w.open().Statements(t.Context(), "agent/2")
+	w.Update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", &again) })
+	all, err := w.Open().Statements(t.Context(), "agent/2")
 	if err != nil || len(all) != 2 || all[0].Refusal == nil || all[1].Review == nil {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -246,18 +246,18 @@ func TestCentreRefuses(t *testing.T) {
 		func(tx *repo.Tx) error { return tx.Refuse("review", "agent/none", repo.RefusalRecord{Reason: "x"}) },
 		func(tx *repo.Tx) error { return tx.Refuse("review", "elsewhere/x", repo.RefusalRecord{Reason: "x"}) },
 	} {
-		w.refused(tuf.ErrNoTarget, func() error { return w.try(bad) })
+		w.Refused(tuf.ErrNoTarget, func() error { return w.Try(bad) })
 	}
-	w.update(add("3"))
-	w.refused(tuf.ErrMalformed, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/3", repo.RefusalRecord{}) })
+	w.Update(add("3"))
+	w.Refused(tuf.ErrMalformed, func() error {
+		return w.Try(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/3", repo.RefusalRecord{}) })
 	})
 	for _, bad := range []repo.ReviewRecord{{Result: "perhaps"}, {Result: attestation.Identical}, {Builder: "https://x"}, {Policy: "x"}, {Valid: -time.Second}} {
-		if err := w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/3", &bad) }); err == nil {
+		if err := w.Try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/3", &bad) }); err == nil {
 			t.Errorf("%+v: approved", bad)
 		}
 	}
-	w.sees("root 1 agent/1 agent/2")
+	w.Sees("root 1 agent/1 agent/2")
 }
 
 // A release that was refused, removed by the vendor and offered again is shown to the
@@ -265,15 +265,15 @@ func TestCentreRefuses(t *testing.T) {
 func TestCentreIsTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error {
+	w.Update(add("1"))
+	w.Update(func(tx *repo.Tx) error {
 		return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no source"})
 	})
-	w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") })
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") })
 	dir := t.TempDir()
-	draft, err := w.open(vendorOnly...).Stage(t.Context(), add("1"))
+	draft, err := w.Open(vendorOnly...).Stage(t.Context(), add("1"))
 	noErr(t, err)
-	noErr(t, w.open(vendorOnly...).Export(t.Context(), draft, dir))
+	noErr(t, w.Open(vendorOnly...).Export(t.Context(), draft, dir))
 	draft, err = repo.LoadDraft(dir)
 	noErr(t, err)
 	centre := w.centre(dir, "review-release")
@@ -285,9 +285,9 @@ func TestCentreIsTold(t *testing.T) {
 	again.Reinstate = "the source has come"
 	draft, err = centre.StageOn(t.Context(), draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", &again) })
 	noErr(t, err)
-	noErr(t, w.open(vendorOnly...).Publish(t.Context(), travel(t, draft)))
-	w.sees("root 1 agent/1")
-	all, err := w.open().Statements(t.Context(), "agent/1")
+	noErr(t, w.Open(vendorOnly...).Publish(t.Context(), travel(t, draft)))
+	w.Sees("root 1 agent/1")
+	all, err := w.Open().Statements(t.Context(), "agent/1")
 	if err != nil || len(all) != 2 || all[1].Review == nil || all[1].Number != 2 {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -297,17 +297,17 @@ func TestCentreIsTold(t *testing.T) {
 func TestCentreHolds(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(add("1")(tx), add("2")(tx), tx.Approve("review", "agent/1", nil), tx.Approve("review", "agent/2", nil))
 	})
 	dir := t.TempDir()
 	w.bring(dir)
 	hold := func(target, reason string, until time.Duration) error {
-		draft, err := w.centre(dir, "cleo").Stage(w.t.Context(), func(tx *repo.Tx) error { return tx.Hold(target, reason, w.now.Add(until)) })
+		draft, err := w.centre(dir, "cleo").Stage(w.T.Context(), func(tx *repo.Tx) error { return tx.Hold(target, reason, w.Now.Add(until)) })
 		if err != nil {
 			return err
 		}
-		return w.open("timestamp", "snapshot").Publish(w.t.Context(), travel(t, draft))
+		return w.Open("timestamp", "snapshot").Publish(w.T.Context(), travel(t, draft))
 	}
 	day := 24 * time.Hour
 	for _, x := range []struct {
@@ -322,37 +322,37 @@ func TestCentreHolds(t *testing.T) {
 		{"agent/none", "x", day, tuf.ErrNoTarget},
 		{"elsewhere/x", "x", day, tuf.ErrNoTarget},
 	} {
-		w.refused(x.want, func() error { return hold(x.target, x.reason, x.until) })
+		w.Refused(x.want, func() error { return hold(x.target, x.reason, x.until) })
 	}
 	noErr(t, hold("agent/2", "it crashes", 2*day))
-	w.sees("root 1 agent/1")
-	c := w.product()
-	snap, err := c.refresh()
+	w.Sees("root 1 agent/1")
+	c := w.Product()
+	snap, err := c.Refresh()
 	noErr(t, err)
-	if _, err := snap.Approve("agent/2", c.get); !errors.Is(err, tuf.ErrHeld) || !strings.Contains(err.Error(), "it crashes") {
+	if _, err := snap.Approve("agent/2", c.Get); !errors.Is(err, tuf.ErrHeld) || !strings.Contains(err.Error(), "it crashes") {
 		t.Error(err)
 	}
 	w.bring(dir)
 	noErr(t, hold("agent/1", "that one too", 7*day))
-	w.sees("root 1")
-	w.now = w.now.Add(2 * day)
-	noErr(t, w.open("timestamp", "snapshot").Renew(t.Context()))
-	w.sees("root 1 agent/2") // the hold expired
+	w.Sees("root 1")
+	w.Now = w.Now.Add(2 * day)
+	noErr(t, w.Open("timestamp", "snapshot").Renew(t.Context()))
+	w.Sees("root 1 agent/2") // the hold expired
 	w.bring(dir)
 	noErr(t, hold("agent/2", "again", day))
 	w.bring(dir)
-	w.update(func(tx *repo.Tx) error { return tx.Unhold("agent/1") })
-	w.sees("root 1 agent/1")
-	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Unhold("agent/1") }) })
-	w.update(func(tx *repo.Tx) error { return tx.Hold("agent/1", "a", w.now.Add(time.Hour)) })
-	w.now = w.now.Add(2 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return tx.Hold("agent/2", "b", w.now.Add(time.Hour)) })
-	w.refused(tuf.ErrNoTarget, func() error { return w.try(func(tx *repo.Tx) error { return tx.Unhold("agent/1") }) }) // the hold was removed earlier
+	w.Update(func(tx *repo.Tx) error { return tx.Unhold("agent/1") })
+	w.Sees("root 1 agent/1")
+	w.Refused(tuf.ErrNoTarget, func() error { return w.Try(func(tx *repo.Tx) error { return tx.Unhold("agent/1") }) })
+	w.Update(func(tx *repo.Tx) error { return tx.Hold("agent/1", "a", w.Now.Add(time.Hour)) })
+	w.Now = w.Now.Add(2 * time.Hour)
+	w.Update(func(tx *repo.Tx) error { return tx.Hold("agent/2", "b", w.Now.Add(time.Hour)) })
+	w.Refused(tuf.ErrNoTarget, func() error { return w.Try(func(tx *repo.Tx) error { return tx.Unhold("agent/1") }) }) // the hold was removed earlier
 
 	plain := newWorld(t)
-	plain.update(add("1"))
-	plain.refused(os.ErrInvalid, func() error {
-		return plain.try(func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", plain.now.Add(day)) })
+	plain.Update(add("1"))
+	plain.Refused(os.ErrInvalid, func() error {
+		return plain.Try(func(tx *repo.Tx) error { return tx.Hold("agent/1", "x", plain.Now.Add(day)) })
 	})
 }
 
@@ -360,7 +360,7 @@ func TestCentreHolds(t *testing.T) {
 func TestCentreRecalls(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(add("1")(tx), add("2")(tx), tx.Approve("review", "agent/1", nil), tx.Approve("review", "agent/2", nil))
 	})
 	dir := t.TempDir()
@@ -369,47 +369,47 @@ func TestCentreRecalls(t *testing.T) {
 		return tx.Recall("review", "agent/2", repo.RecallRecord{Reason: `it "leaks"`})
 	})
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, draft)))
-	w.sees("root 1 agent/1")
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), travel(t, draft)))
+	w.Sees("root 1 agent/1")
 	recalls := func() []tuf.Recall {
-		c := w.product()
-		snap, err := c.refresh()
+		c := w.Product()
+		snap, err := c.Refresh()
 		noErr(t, err)
-		list, err := snap.Recalls(c.get)
+		list, err := snap.Recalls(c.Get)
 		noErr(t, err)
 		return list
 	}
 	list := recalls()
-	if len(list) != 1 || list[0].Path != "agent/2" || list[0].Reason != `it "leaks"` || list[0].Party != "review" || !list[0].At.Equal(w.now) || len(list[0].SHA256) != 64 {
+	if len(list) != 1 || list[0].Path != "agent/2" || list[0].Reason != `it "leaks"` || list[0].Party != "review" || !list[0].At.Equal(w.Now) || len(list[0].SHA256) != 64 {
 		t.Fatalf("%+v", list)
 	}
-	waiting, err := w.open().Pending(t.Context(), "review")
+	waiting, err := w.Open().Pending(t.Context(), "review")
 	if err != nil || len(waiting) != 1 {
 		t.Errorf("%v, %v", waiting, err)
 	}
 	// Bytes that are no longer listed are recalled by their hash; repeating the recall
 	// adds no entry.
 	sum := strings.Repeat("ab", 32)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Recall("review", "agent/0.9", repo.RecallRecord{SHA256: sum, Reason: "old"}), tx.Recall("review", "agent/0.9", repo.RecallRecord{SHA256: sum, Reason: "older"}))
 	})
 	if list = recalls(); len(list) != 2 || list[0].Path != "agent/0.9" || list[0].Reason != "older" {
 		t.Errorf("%+v", list)
 	}
-	w.sees("root 1 agent/1")
+	w.Sees("root 1 agent/1")
 	// Bytes are recalled that are no longer the listed ones: the listed ones stay.
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return tx.Recall("review", "agent/1", repo.RecallRecord{SHA256: sum, Reason: "an earlier one"})
 	})
-	w.sees("root 1 agent/1")
+	w.Sees("root 1 agent/1")
 	// After a new approval the same bytes are no longer recalled.
-	w.refused(signing.ErrTakenBack, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
+	w.Refused(signing.ErrTakenBack, func() error {
+		return w.Try(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
 	})
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return tx.Approve("review", "agent/2", &repo.ReviewRecord{Reinstate: "it does not leak"})
 	})
-	w.sees("root 1 agent/1 agent/2")
+	w.Sees("root 1 agent/1 agent/2")
 	if list = recalls(); len(list) != 2 || list[1].Path != "agent/1" {
 		t.Errorf("%+v", list)
 	}
@@ -422,8 +422,8 @@ func TestCentreRecalls(t *testing.T) {
 		{"agent/1", "", "", os.ErrInvalid},
 		{"agent/1", "xyz", "x", os.ErrInvalid},
 	} {
-		w.refused(x.want, func() error {
-			return w.try(func(tx *repo.Tx) error {
+		w.Refused(x.want, func() error {
+			return w.Try(func(tx *repo.Tx) error {
 				return tx.Recall("review", x.target, repo.RecallRecord{SHA256: x.sum, Reason: x.reason})
 			})
 		})
@@ -435,8 +435,8 @@ func TestCentreRecalls(t *testing.T) {
 func TestCentreRenews(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), tx.Approve("review", "agent/1", nil)) })
-	w.now = w.now.Add(20 * 24 * time.Hour)
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), tx.Approve("review", "agent/1", nil)) })
+	w.Now = w.Now.Add(20 * 24 * time.Hour)
 	dir := t.TempDir()
 	w.bring(dir)
 	draft, err := w.centre(dir, "ann", "ben").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
@@ -444,12 +444,12 @@ func TestCentreRenews(t *testing.T) {
 	if len(draft.Missing()) != 0 || draft.String() != "hold-agent v2, review-agent v3" {
 		t.Fatalf("%s, %v", draft, draft.Missing())
 	}
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, draft)))
-	w.now = w.now.Add(9 * 24 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") }) // only the vendor's keys are needed
-	w.now = w.now.Add(7 * 24 * time.Hour)
-	noErr(t, w.open("timestamp", "snapshot").Renew(t.Context()))
-	w.sees("root 1 agent/1")
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), travel(t, draft)))
+	w.Now = w.Now.Add(9 * 24 * time.Hour)
+	w.Update(func(tx *repo.Tx) error { return tx.Renew("vendor") }) // only the vendor's keys are needed
+	w.Now = w.Now.Add(7 * 24 * time.Hour)
+	noErr(t, w.Open("timestamp", "snapshot").Renew(t.Context()))
+	w.Sees("root 1 agent/1")
 }
 
 // A reviewer decides on metadata that was signed with the vendor's keys and that
@@ -458,38 +458,38 @@ func TestDraftsThatCannotBeExamined(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	stage := func(keys []string, fn func(*repo.Tx) error) *repo.Draft {
-		d, err := w.open(keys...).Stage(t.Context(), fn)
+		d, err := w.Open(keys...).Stage(t.Context(), fn)
 		noErr(t, err)
 		return d
 	}
 	fine := stage(vendorOnly, add("1"))
-	evil := w.signer("attacker")
+	evil := w.Signer("attacker")
 	for name, x := range map[string]struct {
 		draft *repo.Draft
 		want  error
 	}{
 		"unsigned":     {stage([]string{"vendor-1"}, add("1")), repo.ErrUnsigned},
 		"a new root":   {stage(vendorOnly, func(tx *repo.Tx) error { tx.RenewRoot(); return nil }), errors.ErrUnsupported},
-		"forged":       {swapKey(t, stage(vendorOnly, add("1")), w.signer("vendor-release").Key(), evil), repo.ErrUnsigned},
+		"forged":       {swapKey(t, stage(vendorOnly, add("1")), w.Signer("vendor-release").Key(), evil), repo.ErrUnsigned},
 		"unknown role": {rename(t, fine, "vendor-agent", "vendor-other"), tuf.ErrUntrusted},
 	} {
-		if _, err := w.open("review-release").PendingIn(t.Context(), "review", x.draft); !errors.Is(err, x.want) {
+		if _, err := w.Open("review-release").PendingIn(t.Context(), "review", x.draft); !errors.Is(err, x.want) {
 			t.Errorf("%s: Pending: %v", name, err)
 		}
-		if _, err := w.open("review-release").StageOn(t.Context(), x.draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) }); !errors.Is(err, x.want) {
+		if _, err := w.Open("review-release").StageOn(t.Context(), x.draft, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) }); !errors.Is(err, x.want) {
 			t.Errorf("%s: StageOn: %v", name, err)
 		}
 	}
 	// A draft's own claim of a role's delegation is ignored.
 	fine = rename(t, fine, `"needs"`, `"under":["x","vendor-agent"],"needs"`)
-	both, err := w.open("review-release").StageOn(t.Context(), fine, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) })
+	both, err := w.Open("review-release").StageOn(t.Context(), fine, func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", nil) })
 	noErr(t, err)
 	if len(fine.Missing()) != 0 || fine.String() != "vendor-agent v2" {
 		t.Errorf("the draft was changed: %s", fine)
 	}
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), both))
-	w.sees("root 1 agent/1")
-	_, err = w.open().PendingIn(t.Context(), "review", fine)
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), both))
+	w.Sees("root 1 agent/1")
+	_, err = w.Open().PendingIn(t.Context(), "review", fine)
 	wantErr(t, err, repo.ErrPublished)
 	_, err = repo.New(newMemory(), nil).Pending(t.Context(), "review")
 	if err == nil {
@@ -524,18 +524,18 @@ func swapKey(t *testing.T, d *repo.Draft, honest tuf.Key, evil tuf.Signer) *repo
 func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
+	w.Update(add("1"))
 	stage := func() *repo.Draft {
-		d, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", examined()) })
+		d, err := w.Open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", examined()) })
 		noErr(t, err)
 		return d
 	}
-	publish := func(d *repo.Draft) error { return w.open("timestamp", "snapshot").Publish(t.Context(), d) }
+	publish := func(d *repo.Draft) error { return w.Open("timestamp", "snapshot").Publish(t.Context(), d) }
 	good := stage()
 	data, err := good.Bytes()
 	noErr(t, err)
 	sum := func() string {
-		list, err := w.open().Pending(t.Context(), "review")
+		list, err := w.Open().Pending(t.Context(), "review")
 		noErr(t, err)
 		return list[0].SHA256
 	}()
@@ -551,12 +551,12 @@ func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 		}
 		d, err := repo.OpenDraft([]byte(strings.ReplaceAll(string(data), x.old, x.new)))
 		noErr(t, err)
-		before := w.store.copy()
+		before := w.Store.Copy()
 		err = publish(d)
 		if x.want != nil {
 			wantErr(t, err, x.want)
 		}
-		if err == nil || len(w.store.files) != len(before.files) {
+		if err == nil || len(w.Store.Files) != len(before.Files) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -573,18 +573,18 @@ func TestStatementsAreVerifiedAtPublishing(t *testing.T) {
 			t.Errorf("%s: opened", name)
 		}
 	}
-	forged := swapKey(t, good, w.signer("review-release").Key(), w.signer("attacker"))
+	forged := swapKey(t, good, w.Signer("review-release").Key(), w.Signer("attacker"))
 	wantErr(t, publish(forged), tuf.ErrThreshold)
 
 	// The statement was signed too late.
-	w.now = w.now.Add(31 * 24 * time.Hour)
+	w.Now = w.Now.Add(31 * 24 * time.Hour)
 	wantErr(t, publish(good), tuf.ErrExpired)
-	w.now = w.now.Add(-31 * 24 * time.Hour)
+	w.Now = w.Now.Add(-31 * 24 * time.Hour)
 
 	// Two reviewers publish at the same time: one gets a conflict and publishes again.
-	other, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no"}) })
+	other, err := w.Open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no"}) })
 	noErr(t, err)
 	noErr(t, publish(good))
 	wantErr(t, publish(other), repo.ErrStale)
-	w.sees("root 1 agent/1")
+	w.Sees("root 1 agent/1")
 }

@@ -13,12 +13,12 @@ import (
 // withHold has a hold and a recovery rule, which is everything that a charter can
 // state.
 func (w *world) withHold(tx *repo.Tx) error {
-	if err := w.found(tx); err != nil {
+	if err := w.Define(tx); err != nil {
 		return err
 	}
 	r := tx.Root()
-	r.Classes[0].Hold = &repo.Hold{Role: "hold", Keys: repo.Keys{Keys: w.public("review-release", "hold-2")}, Max: 7 * 24 * time.Hour}
-	r.Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank-1", "bank-2")}, {Name: "university", Keys: w.public("university")}}, Counter: 3}
+	r.Classes[0].Hold = &repo.Hold{Role: "hold", Keys: repo.Keys{Keys: w.Public("review-release", "hold-2")}, Max: 7 * 24 * time.Hour}
+	r.Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: w.Public("bank-1", "bank-2")}, {Name: "university", Keys: w.Public("university")}}, Counter: 3}
 	return nil
 }
 
@@ -26,8 +26,8 @@ func (w *world) withHold(tx *repo.Tx) error {
 // value is not a change.
 func TestHoldAndRecovery(t *testing.T) {
 	w := emptyWorld(t)
-	w.update(w.withHold)
-	c := w.root().Charter()
+	w.Update(w.withHold)
+	c := w.Root().Charter()
 	if h := c.Classes()[0].Hold; h == nil || h.Role != "hold" || len(h.KeyIDs) != 2 || h.Threshold != 1 || h.Max != 7*24*time.Hour {
 		t.Fatalf("hold is %+v", h)
 	}
@@ -35,38 +35,38 @@ func TestHoldAndRecovery(t *testing.T) {
 	if rule == nil || len(rule.Orgs) != 2 || len(rule.Orgs[0].KeyIDs) != 2 || rule.Threshold != 2 || rule.MinOrgs != 2 || rule.Hold != 14*24*time.Hour || rule.MinTicks != 14 || rule.Counter != 3 {
 		t.Fatalf("recovery is %+v", rule)
 	}
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
-	w.sees("root 1 agent/1")
-	w.store.wrote()
-	w.update(w.withHold)
-	if wrote := w.store.wrote(); len(wrote) != 0 {
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	w.Sees("root 1 agent/1")
+	w.Store.Wrote()
+	w.Update(w.withHold)
+	if wrote := w.Store.Wrote(); len(wrote) != 0 {
 		t.Errorf("wrote %q", wrote)
 	}
-	w.update(announce)
-	if after := w.root().Charter(); after.Recovery() == nil || after.Classes()[0].Hold == nil || after.Seq() != c.Seq()+1 {
+	w.Update(announce)
+	if after := w.Root().Charter(); after.Recovery() == nil || after.Classes()[0].Hold == nil || after.Seq() != c.Seq()+1 {
 		t.Error("the edit lost a member")
 	}
-	w.sees("root 2 agent/1")
+	w.Sees("root 2 agent/1")
 
 	// The hold gets other keys: its list is signed again.
-	w.update(func(tx *repo.Tx) error {
-		tx.Root().Classes[0].Hold.Keys.Keys = w.public("review-release", "hold-3")
+	w.Update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Hold.Keys.Keys = w.Public("review-release", "hold-3")
 		tx.Root().Recovery = nil
 		return nil
 	})
-	if w.root().Charter().Recovery() != nil {
+	if w.Root().Charter().Recovery() != nil {
 		t.Error("recovery is still there")
 	}
-	w.sees("root 3 agent/1")
+	w.Sees("root 3 agent/1")
 	// The list expires like the party's roles and is renewed with them; while it is
 	// expired, no release is accepted.
-	w.now = w.now.Add(29 * 24 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) })
-	w.now = w.now.Add(6 * 24 * time.Hour)
-	noErr(t, w.open().Renew(t.Context()))
-	w.sees("root 3 agent/1")
-	w.refused(tuf.ErrCharter, func() error {
-		return w.try(func(tx *repo.Tx) error { tx.Root().Classes[0].Hold.Keys.Keys = nil; return nil })
+	w.Now = w.Now.Add(29 * 24 * time.Hour)
+	w.Update(func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) })
+	w.Now = w.Now.Add(6 * 24 * time.Hour)
+	noErr(t, w.Open().Renew(t.Context()))
+	w.Sees("root 3 agent/1")
+	w.Refused(tuf.ErrCharter, func() error {
+		return w.Try(func(tx *repo.Tx) error { tx.Root().Classes[0].Hold.Keys.Keys = nil; return nil })
 	})
 }
 
@@ -74,53 +74,53 @@ func TestHoldAndRecovery(t *testing.T) {
 // both generations, and so does the first content under the new keys.
 func TestBridge(t *testing.T) {
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
-	before := w.root()
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	before := w.Root()
 	cutOver := func(tx *repo.Tx) error {
 		r := tx.Root()
-		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("timestamp-2"), w.public("snapshot-2"), w.public("targets-2")
-		r.Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.Public("timestamp-2"), w.Public("snapshot-2"), w.Public("targets-2")
+		r.Classes[0].Roles[0].Keys.Keys = w.Public("vendor-release-2")
 		return nil
 	}
-	old := []tuf.Signer{w.signer("timestamp"), w.signer("snapshot"), w.signer("targets"), w.signer("vendor-release"), w.signer("vendor-1")}
-	w.public("timestamp-2", "snapshot-2", "targets-2", "vendor-release-2")
-	cfg := w.config()
+	old := []tuf.Signer{w.Signer("timestamp"), w.Signer("snapshot"), w.Signer("targets"), w.Signer("vendor-release"), w.Signer("vendor-1")}
+	w.Public("timestamp-2", "snapshot-2", "targets-2", "vendor-release-2")
+	cfg := w.Config()
 	cfg.DualSigning = &signing.DualSigning{Root: before, Signers: old}
-	for _, s := range w.keys {
+	for _, s := range w.Keys {
 		cfg.Signers = append(cfg.Signers, s)
 	}
-	r := repo.New(w.store, cfg)
+	r := repo.New(w.Store, cfg)
 	noErr(t, r.Update(t.Context(), cutOver))
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) }))
-	w.sees("root 2 agent/1 agent/2")
+	w.Sees("root 2 agent/1 agent/2")
 
 	// A client that does not see the new root takes the same content.
-	p := w.product()
-	p.root = before
-	hidden := w.store.files["metadata/2.root.json"]
-	delete(w.store.files, "metadata/2.root.json")
-	if got := p.state(); got != "root 1 agent/1 agent/2" {
+	p := w.Product()
+	p.Root = before
+	hidden := w.Store.Files["metadata/2.root.json"]
+	delete(w.Store.Files, "metadata/2.root.json")
+	if got := p.State(); got != "root 1 agent/1 agent/2" {
 		t.Errorf("under the old root a client sees %q", got)
 	}
-	w.store.files["metadata/2.root.json"] = hidden
+	w.Store.Files["metadata/2.root.json"] = hidden
 
 	// In the other direction, the content is published under the old root with the next
 	// root prepared.
 	w2 := newWorld(t)
-	draft, err := w2.open().Stage(t.Context(), func(tx *repo.Tx) error {
-		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w2.public("timestamp-2"), w2.public("snapshot-2")
+	draft, err := w2.Open().Stage(t.Context(), func(tx *repo.Tx) error {
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w2.Public("timestamp-2"), w2.Public("snapshot-2")
 		return nil
 	})
 	noErr(t, err)
-	next, err := w2.root().Next(draft.File("root"))
+	next, err := w2.Root().Next(draft.File("root"))
 	noErr(t, err)
-	cfg = w2.config()
-	cfg.DualSigning = &signing.DualSigning{Root: next, Signers: []tuf.Signer{w2.signer("timestamp-2"), w2.signer("snapshot-2")}}
-	cfg.Signers = []tuf.Signer{w2.signer("timestamp"), w2.signer("snapshot"), w2.signer("vendor-release"), w2.signer("review-release")}
-	noErr(t, repo.New(w2.store, cfg).Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) }))
-	p = w2.product()
-	p.root = next
-	if got := p.state(); got != "root 2 agent/1" {
+	cfg = w2.Config()
+	cfg.DualSigning = &signing.DualSigning{Root: next, Signers: []tuf.Signer{w2.Signer("timestamp-2"), w2.Signer("snapshot-2")}}
+	cfg.Signers = []tuf.Signer{w2.Signer("timestamp"), w2.Signer("snapshot"), w2.Signer("vendor-release"), w2.Signer("review-release")}
+	noErr(t, repo.New(w2.Store, cfg).Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) }))
+	p = w2.Product()
+	p.Root = next
+	if got := p.State(); got != "root 2 agent/1" {
 		t.Errorf("under the new root a client sees %q", got)
 	}
 }

@@ -35,12 +35,12 @@ func (s anyNames) Open(ctx context.Context, name string) (io.ReadCloser, error) 
 func TestCloneNames(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(approve("1"))
+	w.Update(add("1"))
+	w.Update(approve("1"))
 	long := "agent/" + strings.Repeat("x", 190)
 	odd := []string{"agent/sha256:0a1b2c", "agent/notes?.txt", `agent/back\slash`, "agent/ends with a dot.", "agent/" + strings.Repeat("y", 200), "agent//x", "agent/\n"}
 	good := []string{"agent/NUL", "agent/100%", "agent/c#", "agent/1.0.0+42.zip", long}
-	place := anyNames{storage.SourceOf(w.store), map[string]string{}}
+	place := anyNames{storage.SourceOf(w.Store), map[string]string{}}
 	w.relist("vendor-agent", func(doc map[string]any) {
 		for _, path := range append(slices.Clone(odd), good...) {
 			at(doc, "targets")[path] = object{"length": len(path), "hashes": object{"sha256": sum(path), "sha512": sum512(path)}}
@@ -48,7 +48,7 @@ func TestCloneNames(t *testing.T) {
 		}
 	})
 	var skipped []string
-	opt := options(w.config())
+	opt := options(w.Config())
 	opt.Skipped = func(f mirror.Finding) {
 		if f.Kind != mirror.FileUnstorable || f.Err == nil {
 			t.Errorf("%+v", f)
@@ -63,7 +63,7 @@ func TestCloneNames(t *testing.T) {
 	copied := newMemory()
 	for range 2 { // the second call continues from the first
 		skipped = nil
-		noErr(t, mirror.Clone(t.Context(), copied, place, w.pin(), opt))
+		noErr(t, mirror.Clone(t.Context(), copied, place, w.Pin(), opt))
 		if slices.Sort(skipped); !slices.Equal(skipped, want) {
 			t.Errorf("reported %q", skipped)
 		}
@@ -73,11 +73,11 @@ func TestCloneNames(t *testing.T) {
 			t.Errorf("%s: %q, %v", path, data, err)
 		}
 	}
-	there := w.copy()
-	there.store = copied
-	there.sees("root 1 agent/1")
+	there := w.Copy()
+	there.Store = copied
+	there.Sees("root 1 agent/1")
 
-	report, err := mirror.Verify(t.Context(), copied, w.pin(), options(w.config()))
+	report, err := mirror.Verify(t.Context(), copied, w.Pin(), options(w.Config()))
 	noErr(t, err)
 	var found []string
 	for _, f := range report.Findings {
@@ -92,15 +92,15 @@ func TestCloneNames(t *testing.T) {
 		t.Errorf("%s", report)
 	}
 	skipped = nil
-	noErr(t, mirror.Bundle(t.Context(), io.Discard, copied, w.pin(), &mirror.BundleOptions{Options: *opt, Metadata: true, Targets: func(string) bool { return true }}))
+	noErr(t, mirror.Bundle(t.Context(), io.Discard, copied, w.Pin(), &mirror.BundleOptions{Options: *opt, Metadata: true, Targets: func(string) bool { return true }}))
 	if slices.Sort(skipped); !slices.Equal(skipped, want) {
 		t.Errorf("Bundle reported %q", skipped)
 	}
-	before := maps.Clone(copied.files)
-	_, err = repo.New(copied, w.config()).Prune(t.Context(), nil)
+	before := maps.Clone(copied.Files)
+	_, err = repo.New(copied, w.Config()).Prune(t.Context(), nil)
 	noErr(t, err)
 	for _, path := range good {
-		if name := layout.TargetName(path, sum(path)); !bytes.Equal(copied.files[name], before[name]) {
+		if name := layout.TargetName(path, sum(path)); !bytes.Equal(copied.Files[name], before[name]) {
 			t.Errorf("Prune removed %s", path)
 		}
 	}
@@ -111,8 +111,8 @@ func TestCloneNames(t *testing.T) {
 		}
 	})
 	skipped = nil
-	noErr(t, mirror.Clone(t.Context(), copied, place, w.pin(), opt))
-	if report, err = mirror.Verify(t.Context(), copied, w.pin(), options(w.config())); err != nil || !report.OK() || len(skipped) > 0 {
+	noErr(t, mirror.Clone(t.Context(), copied, place, w.Pin(), opt))
+	if report, err = mirror.Verify(t.Context(), copied, w.Pin(), options(w.Config())); err != nil || !report.OK() || len(skipped) > 0 {
 		t.Errorf("%s, %v, %q", report, err, skipped)
 	}
 }

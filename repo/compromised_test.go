@@ -19,20 +19,20 @@ import (
 // attacker returns a handle of an attacker that has the keys and write access to the
 // storage. It has no ledger that would refuse to sign.
 func (w *world) attacker(keys ...string) *repo.Repo {
-	cfg := w.config()
+	cfg := w.Config()
 	cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Pin = nil, true, nil
 	for _, k := range keys {
-		cfg.Signers = append(cfg.Signers, w.signer(k))
+		cfg.Signers = append(cfg.Signers, w.Signer(k))
 	}
-	return repo.New(w.store, cfg)
+	return repo.New(w.Store, cfg)
 }
 
 var vendorOnline = []string{"vendor-release", "timestamp", "snapshot"}
 
 // attacks publishes with compromised keys.
 func (w *world) attacks(fn func(*repo.Tx) error) {
-	w.t.Helper()
-	noErr(w.t, w.attacker(vendorOnline...).Update(w.t.Context(), fn))
+	w.T.Helper()
+	noErr(w.T, w.attacker(vendorOnline...).Update(w.T.Context(), fn))
 }
 
 func evil(tx *repo.Tx) error {
@@ -42,11 +42,11 @@ func evil(tx *repo.Tx) error {
 // rotate replaces every key that the attacker has.
 func (w *world) rotate(tx *repo.Tx) error {
 	r := tx.Root()
-	r.Timestamp.Keys, r.Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+	r.Timestamp.Keys, r.Snapshot.Keys = w.Public("timestamp-2"), w.Public("snapshot-2")
 	for i, c := range r.Classes {
 		for j, role := range c.Roles {
 			if role.Party == "vendor" {
-				r.Classes[i].Roles[j].Keys.Keys = w.public("vendor-release-2")
+				r.Classes[i].Roles[j].Keys.Keys = w.Public("vendor-release-2")
 			}
 		}
 	}
@@ -55,19 +55,19 @@ func (w *world) rotate(tx *repo.Tx) error {
 
 // afterTheft is the vendor's handle with its remaining keys and new ones.
 func (w *world) afterTheft() *repo.Repo {
-	return w.open("vendor-1", "vendor-2", "targets", "vendor-release-2", "timestamp-2", "snapshot-2")
+	return w.Open("vendor-1", "vendor-2", "targets", "vendor-release-2", "timestamp-2", "snapshot-2")
 }
 
 func (w *world) compromised(tx *repo.Tx) error {
-	return errors.Join(tx.Compromised(w.public(vendorOnline...)...), w.rotate(tx))
+	return errors.Join(tx.Compromised(w.Public(vendorOnline...)...), w.rotate(tx))
 }
 
 // reviewSigns lets the review centre sign the new root with its own ledger.
 func (w *world) reviewSigns(d *repo.Draft) {
-	w.t.Helper()
+	w.T.Helper()
 	for _, k := range []string{"review-1", "review-2"} {
-		noErr(w.t, w.received(d).Sign(w.t.Context(), w.signer(k)))
-		noErr(w.t, d.Sign(w.t.Context(), w.signer(k)))
+		noErr(w.T, w.received(d).Sign(w.T.Context(), w.Signer(k)))
+		noErr(w.T, d.Sign(w.T.Context(), w.Signer(k)))
 	}
 }
 
@@ -77,10 +77,10 @@ func (w *world) reviewSigns(d *repo.Draft) {
 func TestCompromised(t *testing.T) {
 	t.Parallel()
 	start := newWorld(t)
-	start.pin()
-	start.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
-	past := start.store.copy()
-	start.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+	start.Pin()
+	start.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	past := start.Store.Copy()
+	start.Update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
 	for name, x := range map[string]struct {
 		attack func(w *world)
 		behind bool // refused if no key is named
@@ -94,34 +94,34 @@ func TestCompromised(t *testing.T) {
 			w.attacks(evil)
 		}, false, "vendor-agent: compromised agent/evil removed, was: listed in v9, which only compromised keys signed"},
 		"a second content": {func(w *world) {
-			w.store.files = past.copy().files
+			w.Store.Files = past.Copy().Files
 			w.attacks(evil)
 		}, true, "vendor-agent: compromised agent/evil removed, was: listed in v3, which only compromised keys signed"},
 		"seen, and rolled back": {func(w *world) {
 			w.attacks(evil)
-			if _, err := w.open().Status(w.t.Context(), w.now); err != nil { // which the ledger records
-				w.t.Fatal(err)
+			if _, err := w.Open().Status(w.T.Context(), w.Now); err != nil { // which the ledger records
+				w.T.Fatal(err)
 			}
-			w.store.files = past.copy().files
+			w.Store.Files = past.Copy().Files
 		}, true, ""},
 		"a late expiry": {func(w *world) {
-			cfg := w.config()
+			cfg := w.Config()
 			cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Expiry.Release = nil, true, 300*24*time.Hour
 			for _, k := range vendorOnline {
-				cfg.Signers = append(cfg.Signers, w.signer(k))
+				cfg.Signers = append(cfg.Signers, w.Signer(k))
 			}
-			noErr(w.t, repo.New(w.store, cfg).Update(w.t.Context(), evil))
+			noErr(w.T, repo.New(w.Store, cfg).Update(w.T.Context(), evil))
 		}, false, "vendor-agent: compromised agent/evil removed, was: listed in v4, which only compromised keys signed"},
-		"gone back": {func(w *world) { w.store.files = past.copy().files }, true, ""},
+		"gone back": {func(w *world) { w.Store.Files = past.Copy().Files }, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := start.copy()
-			w.t = t
+			w := start.Copy()
+			w.T = t
 			x.attack(w)
 			if x.behind {
-				w.refused(signing.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.rotate); return err })
+				w.Refused(signing.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.rotate); return err })
 			} else if name == "a late expiry" {
-			} else if d, err := w.copy().afterTheft().Stage(t.Context(), w.rotate); err != nil || !strings.Contains(bytesOf(t, d), "agent/evil") {
+			} else if d, err := w.Copy().afterTheft().Stage(t.Context(), w.rotate); err != nil || !strings.Contains(bytesOf(t, d), "agent/evil") {
 				t.Fatalf("without Compromised the draft does not continue from the published version: %v", err)
 			}
 			d, err := w.afterTheft().Stage(t.Context(), w.compromised)
@@ -144,7 +144,7 @@ func TestCompromised(t *testing.T) {
 				t.Errorf("the version is not above those seen: %q", lines)
 			}
 			if name == "published beyond" || name == "far beyond" { // the role of the review centre is unchanged
-				w.sees("root 2 agent/1 agent/2")
+				w.Sees("root 2 agent/1 agent/2")
 			}
 			// Regular operation continues.
 			noErr(t, w.afterTheft().Update(t.Context(), add("3")))
@@ -157,9 +157,9 @@ func TestCompromised(t *testing.T) {
 
 // linesOf is the diff of a draft as a handle shows it.
 func (w *world) linesOf(r *repo.Repo, d *repo.Draft) (out []string) {
-	w.t.Helper()
-	changes, err := r.Diff(w.t.Context(), d)
-	noErr(w.t, err)
+	w.T.Helper()
+	changes, err := r.Diff(w.T.Context(), d)
+	noErr(w.T, err)
 	for _, c := range changes {
 		out = append(out, c.String())
 	}
@@ -168,25 +168,25 @@ func (w *world) linesOf(r *repo.Repo, d *repo.Draft) (out []string) {
 
 // lengths are the lengths of the targets in a published role and its hash bins.
 func (w *world) lengths(role string) map[string]int64 {
-	w.t.Helper()
-	p := w.product()
-	snap, err := p.refresh()
-	noErr(w.t, err)
+	w.T.Helper()
+	p := w.Product()
+	snap, err := p.Refresh()
+	noErr(w.T, err)
 	out := map[string]int64{}
 	for _, name := range snap.Roles() {
 		if name != role && !strings.HasPrefix(name, role+".b-") {
 			continue
 		}
 		file, err := snap.RoleFile(name)
-		noErr(w.t, err)
+		noErr(w.T, err)
 		var doc struct {
 			Signed struct {
 				Targets map[string]struct{ Length int64 }
 			}
 		}
-		data, err := p.get(file)
-		noErr(w.t, err)
-		noErr(w.t, json.Unmarshal(data, &doc))
+		data, err := p.Get(file)
+		noErr(w.T, err)
+		noErr(w.T, json.Unmarshal(data, &doc))
 		for path, e := range doc.Signed.Targets {
 			out[path] = e.Length
 		}
@@ -196,7 +196,7 @@ func (w *world) lengths(role string) map[string]int64 {
 
 // lists returns the names in the result of lengths.
 func (w *world) lists(role string) string {
-	w.t.Helper()
+	w.T.Helper()
 	return strings.Join(slices.Sorted(maps.Keys(w.lengths(role))), " ")
 }
 
@@ -211,19 +211,19 @@ func bytesOf(t testing.TB, d *repo.Draft) string {
 func TestCompromisedKeepsHonestWork(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error {
-		tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.public("vendor-release", "vendor-colleague")}
+	w.Update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.Public("vendor-release", "vendor-colleague")}
 		return errors.Join(add("1")(tx), approve("1")(tx))
 	})
 	colleague, away := w.machine().adopts(), w.machine().adopts()
 	d, err := colleague.open("vendor-colleague").Stage(t.Context(), add("2"))
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
-	stolen := w.public("vendor-release")
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
+	stolen := w.Public("vendor-release")
 	r := away.open("vendor-1", "vendor-2", "targets", "vendor-colleague", "timestamp", "snapshot")
 	drop := func(tx *repo.Tx) error {
 		err := tx.Compromised(stolen...)
-		tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.public("vendor-colleague")}
+		tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.Public("vendor-colleague")}
 		return err
 	}
 	d, err = r.Stage(t.Context(), drop)
@@ -237,7 +237,7 @@ func TestCompromisedKeepsHonestWork(t *testing.T) {
 	d, err = colleague.open("vendor-1", "vendor-2", "targets", "vendor-colleague", "timestamp", "snapshot").Stage(t.Context(), drop)
 	noErr(t, err)
 	w.reviewSigns(d)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
 	if got := w.lists("vendor-agent"); got != "agent/1 agent/2" {
 		t.Errorf("vendor-agent lists %s", got)
 	}
@@ -247,13 +247,13 @@ func TestCompromisedKeepsHonestWork(t *testing.T) {
 func TestCompromisedOnAnotherMachine(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	past := w.store.copy()
-	w.update(add("2"))
+	w.Update(add("1"))
+	past := w.Store.Copy()
+	w.Update(add("2"))
 	m := w.machine().adopts()
-	w.store.files = past.files
+	w.Store.Files = past.Files
 	w.attacks(evil)
-	r := w.open("vendor-1", "targets")
+	r := w.Open("vendor-1", "targets")
 	d, err := r.Stage(t.Context(), w.compromised)
 	noErr(t, err)
 	open := func() *repo.Draft {
@@ -261,29 +261,29 @@ func TestCompromisedOnAnotherMachine(t *testing.T) {
 		noErr(t, err)
 		return there
 	}
-	key := w.signer("vendor-release-2")
+	key := w.Signer("vendor-release-2")
 	m.refuses(signing.ErrRoleBehind, func() error { return open().Sign(t.Context(), key) })
 	there := open()
-	there.Compromised(w.public(vendorOnline...)...)
+	there.Compromised(w.Public(vendorOnline...)...)
 	noErr(t, there.Sign(t.Context(), key))
 	if lines := w.linesOf(m.open(), there); !strings.HasPrefix(lines[0], "vendor-agent: compromised agent/evil removed") {
 		t.Errorf("the omitted content is not shown first: %s", lines[0])
 	}
 	// A machine without a person does not.
-	cfg := w.config()
+	cfg := w.Config()
 	cfg.Automation = &signing.Automation{Renew: true, Releases: []string{"agent/"}}
-	cfg.Signers, cfg.SharedLedger = []tuf.Signer{w.signer("vendor-release-2")}, true
-	robot, err := repo.New(w.store, cfg).OpenDraft([]byte(bytesOf(t, d)))
+	cfg.Signers, cfg.SharedLedger = []tuf.Signer{w.Signer("vendor-release-2")}, true
+	robot, err := repo.New(w.Store, cfg).OpenDraft([]byte(bytesOf(t, d)))
 	noErr(t, err)
-	robot.Compromised(w.public("vendor-release")...)
-	w.refused(signing.ErrNotAutomatic, func() error { return robot.Sign(t.Context(), key) })
+	robot.Compromised(w.Public("vendor-release")...)
+	w.Refused(signing.ErrNotAutomatic, func() error { return robot.Sign(t.Context(), key) })
 }
 
 // Hash bins and products are checked individually.
 func TestCompromisedBelow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		for i := range 600 {
 			if err := tx.Add("vendor", fmt.Sprintf("agent/plain-%d", i), strings.NewReader(fmt.Sprint(i)), nil); err != nil {
 				return err
@@ -295,7 +295,7 @@ func TestCompromisedBelow(t *testing.T) {
 	w.attacks(func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/plain-7", strings.NewReader("evil"), nil)
 	})
-	later := w.copy()
+	later := w.Copy()
 	d, err := w.afterTheft().Stage(t.Context(), w.compromised)
 	noErr(t, err)
 	if lines := w.linesOf(w.afterTheft(), d); !strings.Contains(lines[0], ": compromised agent/plain-7 removed, was: listed in v") {
@@ -316,14 +316,14 @@ func TestCompromisedBelow(t *testing.T) {
 		"replaced": func(files map[string][]byte, name string) { files[name] = files["metadata/2"+name[len("metadata/1"):]] },
 	} {
 		t.Run(what, func(t *testing.T) {
-			w := later.copy()
-			w.t = t
-			for name := range maps.Clone(w.store.files) {
-				if strings.HasPrefix(name, "metadata/1.vendor-agent.b-") && w.store.files["metadata/2"+name[len("metadata/1"):]] != nil {
-					change(w.store.files, name)
+			w := later.Copy()
+			w.T = t
+			for name := range maps.Clone(w.Store.Files) {
+				if strings.HasPrefix(name, "metadata/1.vendor-agent.b-") && w.Store.Files["metadata/2"+name[len("metadata/1"):]] != nil {
+					change(w.Store.Files, name)
 				}
 			}
-			err := w.refused(signing.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.compromised); return err })
+			err := w.Refused(signing.ErrRoleBehind, func() error { _, err := w.afterTheft().Stage(t.Context(), w.compromised); return err })
 			if !strings.Contains(err.Error(), "restore metadata/1.vendor-agent.b-") {
 				t.Error(err)
 			}
@@ -346,8 +346,8 @@ func TestCompromisedTop(t *testing.T) {
 			return nil
 		}
 	}
-	w.update(func(tx *repo.Tx) error { return errors.Join(plain(0, 600)(tx), add("1")(tx), approve("1")(tx)) })
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error { return errors.Join(plain(0, 600)(tx), add("1")(tx), approve("1")(tx)) })
+	w.Update(func(tx *repo.Tx) error {
 		for i := range 600 {
 			if err := tx.Approve("review", fmt.Sprintf("agent/plain-%d", i), &repo.ReviewRecord{Unrecorded: true}); err != nil {
 				return err
@@ -361,8 +361,8 @@ func TestCompromisedTop(t *testing.T) {
 		"more files": func(tx *repo.Tx) error { return errors.Join(plain(600, 1500)(tx), evil(tx)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := w.copy()
-			w.t = t
+			w := w.Copy()
+			w.T = t
 			w.attacks(attack)
 			d, err := w.afterTheft().Stage(t.Context(), w.compromised)
 			noErr(t, err)
@@ -371,15 +371,15 @@ func TestCompromisedTop(t *testing.T) {
 			}
 			w.reviewSigns(d)
 			noErr(t, w.afterTheft().Publish(t.Context(), d))
-			w.sees("root 2 agent/1")
+			w.Sees("root 2 agent/1")
 			if got := w.lists("vendor-agent"); name == "a release" && got != before {
 				t.Errorf("vendor-agent lists %s, was %s", got, before)
 			}
-			p := w.product()
-			snap, err := p.refresh()
+			p := w.Product()
+			snap, err := p.Refresh()
 			noErr(t, err)
 			for i := range 1500 {
-				_, err := snap.Approve(fmt.Sprintf("agent/plain-%d", i), p.get)
+				_, err := snap.Approve(fmt.Sprintf("agent/plain-%d", i), p.Get)
 				if i < 600 && err != nil || i >= 600 && !errors.Is(err, tuf.ErrNoTarget) {
 					t.Fatalf("agent/plain-%d: %v", i, err)
 				}
@@ -392,29 +392,29 @@ func TestCompromisedTop(t *testing.T) {
 func TestCompromisedProduct(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error {
-		return tx.Delegate("vendor", "agent", repo.Product{Role: "tool", Paths: []string{"agent/tool-*"}, Keys: repo.Keys{Keys: w.public("tool")}})
+	w.Update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "tool", Paths: []string{"agent/tool-*"}, Keys: repo.Keys{Keys: w.Public("tool")}})
 	})
 	tool := func(version string) func(tx *repo.Tx) error {
 		return func(tx *repo.Tx) error {
 			return tx.Add("vendor", "agent/tool-"+version, strings.NewReader("tool "+version), release(version))
 		}
 	}
-	w.update(tool("1"))
+	w.Update(tool("1"))
 	noErr(t, w.attacker("tool", "timestamp", "snapshot").Update(t.Context(), tool("evil")))
-	d, err := w.open("vendor-release", "tool").Stage(t.Context(), func(tx *repo.Tx) error {
-		return errors.Join(tx.Compromised(w.public("tool")...), tool("2")(tx))
+	d, err := w.Open("vendor-release", "tool").Stage(t.Context(), func(tx *repo.Tx) error {
+		return errors.Join(tx.Compromised(w.Public("tool")...), tool("2")(tx))
 	})
 	noErr(t, err)
 	if text := bytesOf(t, d); strings.Contains(text, "tool-evil") || !strings.Contains(text, "tool-1") || !strings.Contains(text, "tool-2") {
 		t.Errorf("%q", w.lines(d))
 	}
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
 
 	// The delegating role is compromised, the product is not, and the product is edited in
 	// the same draft.
 	w.attacks(add("evil"))
-	d, err = w.open(append(vendorKeys, "tool", "vendor-release-2", "timestamp-2", "snapshot-2")...).Stage(t.Context(), func(tx *repo.Tx) error {
+	d, err = w.Open(append(vendorKeys, "tool", "vendor-release-2", "timestamp-2", "snapshot-2")...).Stage(t.Context(), func(tx *repo.Tx) error {
 		return errors.Join(w.compromised(tx), tool("3")(tx))
 	})
 	noErr(t, err)
@@ -429,13 +429,13 @@ func TestCompromisedProduct(t *testing.T) {
 func TestCompromisedAndRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
+	w.Update(add("1"))
 	m := w.machine().adopts()
 	d, err := m.open("vendor-release").Stage(t.Context(), add("2"))
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
 	w.attacks(evil)
-	delete(w.store.files, "metadata/3.vendor-agent.json")
+	delete(w.Store.Files, "metadata/3.vendor-agent.json")
 	d, err = m.open("vendor-1", "vendor-2", "targets", "vendor-release-2").Stage(t.Context(), w.compromised)
 	noErr(t, err)
 	lines := w.linesOf(m.open(), d)
@@ -450,16 +450,16 @@ func TestCompromisedAndRemoved(t *testing.T) {
 func TestCompromisedRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	r := w.open("vendor-release")
+	w.Update(add("1"))
+	r := w.Open("vendor-release")
 	for name, x := range map[string]struct {
 		want error
 		edit func(tx *repo.Tx) error
 	}{
-		"an unknown key": {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("unknown")...) }},
-		"a root key":     {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-1")...) }},
+		"an unknown key": {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.Public("unknown")...) }},
+		"a root key":     {repo.ErrNoPart, func(tx *repo.Tx) error { return tx.Compromised(w.Public("vendor-1")...) }},
 		"after an edit": {fs.ErrInvalid, func(tx *repo.Tx) error {
-			return errors.Join(add("2")(tx), tx.Compromised(w.public("vendor-release")...))
+			return errors.Join(add("2")(tx), tx.Compromised(w.Public("vendor-release")...))
 		}},
 		"no own signature": {signing.ErrRoleBehind, nil},
 	} {
@@ -470,19 +470,19 @@ func TestCompromisedRefuses(t *testing.T) {
 					return tx.Add("vendor", "agent/evil", strings.NewReader("evil"), nil)
 				})
 				m := w.machine()
-				cfg := w.config()
-				cfg.Ledger, cfg.Pin, cfg.UnsafeTrustStorage = signing.StorageLedger(m.ledger), w.pin(), true
-				cfg.Signers = []tuf.Signer{w.signer("vendor-release")}
-				r = repo.New(w.store, cfg)
-				x.edit = func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-release")...) }
+				cfg := w.Config()
+				cfg.Ledger, cfg.Pin, cfg.UnsafeTrustStorage = signing.StorageLedger(m.ledger), w.Pin(), true
+				cfg.Signers = []tuf.Signer{w.Signer("vendor-release")}
+				r = repo.New(w.Store, cfg)
+				x.edit = func(tx *repo.Tx) error { return tx.Compromised(w.Public("vendor-release")...) }
 			}
-			w.refused(x.want, func() error { _, err := r.Stage(t.Context(), x.edit); return err })
+			w.Refused(x.want, func() error { _, err := r.Stage(t.Context(), x.edit); return err })
 		})
 	}
 	// Nothing was published with the key: nothing changes.
 	w = newWorld(t)
-	w.update(add("1"))
-	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Compromised(w.public("vendor-release")...) })
+	w.Update(add("1"))
+	d, err := w.Open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Compromised(w.Public("vendor-release")...) })
 	if err != nil || len(d.Missing()) != 0 || len(w.lines(d)) != 0 {
 		t.Errorf("%v, %v", err, d)
 	}

@@ -72,34 +72,34 @@ func approveAll(r *repo.Repo, waiting []repo.Pending) func(tx *repo.Tx) error {
 func TestDecisionsLast(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx), add("3")(tx)) })
-	w.update(approve("1"))
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx), add("3")(tx)) })
+	w.Update(approve("1"))
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "it leaks"}), tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no source", Reviewer: "Ann"}))
 	})
-	w.update(func(tx *repo.Tx) error { return errors.Join(addAs("agent/one", "1")(tx), addAs("agent/two", "2")(tx)) })
-	w.sees("root 1")
+	w.Update(func(tx *repo.Tx) error { return errors.Join(addAs("agent/one", "1")(tx), addAs("agent/two", "2")(tx)) })
+	w.Sees("root 1")
 	all := []string{"agent/1 recalled as agent/1: it leaks", "agent/2 refused as agent/2: no source", "agent/3",
 		"agent/one recalled as agent/1: it leaks", "agent/two refused as agent/2: no source"}
-	wantMarks(t, "own ledger", marks(t, w.open(), nil), all...)
+	wantMarks(t, "own ledger", marks(t, w.Open(), nil), all...)
 	// The file name of a refusal contains its path, so that a ledger that has never seen
 	// it knows only that path.
 	strange := slices.Clone(all)
 	strange[4] = "agent/two"
 	fresh := func(dir string) *repo.Repo {
-		cfg := w.config()
+		cfg := w.Config()
 		cfg.Ledger, cfg.UnsafeTrustStorage, cfg.Pin = nil, true, nil
-		cfg.Signers = []tuf.Signer{w.signer("review-release")}
+		cfg.Signers = []tuf.Signer{w.Signer("review-release")}
 		if dir != "" {
 			return repo.New(repo.Folder(dir), cfg)
 		}
-		return repo.New(w.store, cfg)
+		return repo.New(w.Store, cfg)
 	}
 	wantMarks(t, "new ledger", marks(t, fresh(""), nil), strange...)
 
 	for i, target := range []string{"agent/1", "agent/2", "agent/one"} {
-		for what, r := range map[string]*repo.Repo{"own ledger": w.open(), "new ledger": fresh("")} {
-			w.refused(signing.ErrTakenBack, func() error {
+		for what, r := range map[string]*repo.Repo{"own ledger": w.Open(), "new ledger": fresh("")} {
+			w.Refused(signing.ErrTakenBack, func() error {
 				_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve("review", target, examined()) })
 				if err == nil || !strings.Contains(err.Error(), "ReviewRecord.Reinstate") || !strings.Contains(err.Error(), []string{"it leaks", "no source", "as agent/1"}[i]) {
 					t.Errorf("%s, %s: %v", what, target, err)
@@ -108,16 +108,16 @@ func TestDecisionsLast(t *testing.T) {
 			})
 		}
 	}
-	waiting, err := w.open().Pending(t.Context(), "review")
+	waiting, err := w.Open().Pending(t.Context(), "review")
 	noErr(t, err)
-	w.refused(signing.ErrTakenBack, func() error { return w.try(approveAll(w.open(), waiting)) })
+	w.Refused(signing.ErrTakenBack, func() error { return w.Try(approveAll(w.Open(), waiting)) })
 
 	// The same loop works from a directory, for the additions of the draft and for other
 	// pending releases.
 	dir := t.TempDir()
-	draft, err := w.open(vendorOnly...).Stage(t.Context(), add("4"))
+	draft, err := w.Open(vendorOnly...).Stage(t.Context(), add("4"))
 	noErr(t, err)
-	noErr(t, w.open(vendorOnly...).Export(t.Context(), draft, dir))
+	noErr(t, w.Open(vendorOnly...).Export(t.Context(), draft, dir))
 	draft, err = repo.LoadDraft(dir)
 	noErr(t, err)
 	exported := slices.Insert(slices.Clone(strange), 3, "agent/4")
@@ -139,10 +139,10 @@ func TestDecisionsLast(t *testing.T) {
 	})
 	noErr(t, err)
 	{
-		w := w.copy()
-		noErr(t, w.open(vendorOnly...).Publish(t.Context(), travel(t, both)))
-		w.sees("root 1 agent/4")
-		said, err := w.open().Statements(t.Context(), "agent/4")
+		w := w.Copy()
+		noErr(t, w.Open(vendorOnly...).Publish(t.Context(), travel(t, both)))
+		w.Sees("root 1 agent/4")
+		said, err := w.Open().Statements(t.Context(), "agent/4")
 		if err != nil || len(said) != 2 || said[0].Refusal == nil || said[1].Review == nil {
 			t.Errorf("%+v, %v", said, err)
 		}
@@ -150,33 +150,33 @@ func TestDecisionsLast(t *testing.T) {
 
 	// A malformed file after the last statement, which any attacker with write access to
 	// the storage can add, has no effect.
-	w.store.files[waiting[1].Name+".reviews/review-agent.2.json"] = []byte("{}")
+	w.Store.Files[waiting[1].Name+".reviews/review-agent.2.json"] = []byte("{}")
 	wantMarks(t, "junk", marks(t, fresh(""), nil), strange...)
-	delete(w.store.files, waiting[1].Name+".reviews/review-agent.2.json")
+	delete(w.Store.Files, waiting[1].Name+".reviews/review-agent.2.json")
 
 	// After a key rotation, statements by the old keys still count.
-	w.now = w.now.Add(time.Hour)
-	w.update(func(tx *repo.Tx) error {
-		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
+	w.Now = w.Now.Add(time.Hour)
+	w.Update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[1].Keys.Keys = w.Public("review-release-2")
 		return nil
 	})
 	wantMarks(t, "rotated", marks(t, fresh(""), nil), strange...)
-	said, err := w.open().Statements(t.Context(), "agent/2")
+	said, err := w.Open().Statements(t.Context(), "agent/2")
 	if err != nil || len(said) != 1 || said[0].Refusal == nil || !said[0].Rotated || said[0].Err != nil {
 		t.Errorf("%+v, %v", said, err)
 	}
 
 	// With a reason both are approved, and no longer marked.
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Approve("review", "agent/one", &repo.ReviewRecord{Reinstate: "it was another one"}),
 			tx.Approve("review", "agent/2", &repo.ReviewRecord{Reinstate: "the source has come"}))
 	})
-	w.sees("root 2 agent/2 agent/one")
-	wantMarks(t, "reinstated", marks(t, w.open(), nil), "agent/1", "agent/3", "agent/two")
-	w.update(resignReview)
-	w.update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx), approve("3")(tx)) })
-	w.sees("root 2 agent/1 agent/2 agent/3 agent/one")
-	said, err = w.open().Statements(t.Context(), "agent/2")
+	w.Sees("root 2 agent/2 agent/one")
+	wantMarks(t, "reinstated", marks(t, w.Open(), nil), "agent/1", "agent/3", "agent/two")
+	w.Update(resignReview)
+	w.Update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx), approve("3")(tx)) })
+	w.Sees("root 2 agent/1 agent/2 agent/3 agent/one")
+	said, err = w.Open().Statements(t.Context(), "agent/2")
 	if err != nil || len(said) != 2 || said[1].Review == nil || said[1].Rotated {
 		t.Errorf("%+v, %v", said, err)
 	}
@@ -185,9 +185,9 @@ func TestDecisionsLast(t *testing.T) {
 // twoClasses is a world with a second class of both parties, which has other keys.
 func twoClasses(t *testing.T) *world {
 	w := heldWorld(t)
-	w.update(func(tx *repo.Tx) error {
-		c := w.class("tools")
-		c.Roles[1].Keys.Keys = w.public("tools-review")
+	w.Update(func(tx *repo.Tx) error {
+		c := w.Class("tools")
+		c.Roles[1].Keys.Keys = w.Public("tools-review")
 		tx.Root().Classes = append(tx.Root().Classes, c)
 		return nil
 	})
@@ -207,26 +207,26 @@ func TestRecallNamesBytes(t *testing.T) {
 			return tx.Approve("review", path, nil)
 		}
 	}
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(list("agent/1", "bad", "1")(tx), list("agent/latest", "bad", "1.1")(tx), list("agent/2", "good", "2")(tx),
 			list("tools/1", "bad", "1.2")(tx), list("tools/2", "good", "2.1")(tx))
 	})
-	w.sees("root 2 agent/1 agent/2 agent/latest tools/1 tools/2")
+	w.Sees("root 2 agent/1 agent/2 agent/latest tools/1 tools/2")
 	behind := w.machine().adopts()
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "it eats disks"})
 	})
-	w.sees("root 2 agent/2 tools/2")
-	c := w.product()
-	snap, err := c.refresh()
+	w.Sees("root 2 agent/2 tools/2")
+	c := w.Product()
+	snap, err := c.Refresh()
 	noErr(t, err)
-	recalls, err := snap.Recalls(c.get)
+	recalls, err := snap.Recalls(c.Get)
 	if err != nil || len(recalls) != 2 || recalls[0].Path != "agent/1" || recalls[0].Class != "agent" || recalls[1].Path != "tools/1" || recalls[1].Class != "tools" {
 		t.Errorf("%+v, %v", recalls, err)
 	}
 	// A machine that has not yet seen the recall does not sign the bytes either, although
 	// only their hash identifies them.
-	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "tools/3", strings.NewReader("bad"), release("3")) })
+	w.Update(func(tx *repo.Tx) error { return tx.Add("vendor", "tools/3", strings.NewReader("bad"), release("3")) })
 	if _, err := behind.open().Pending(t.Context(), "review"); err != nil { // the ledger records what is published
 		t.Fatal(err)
 	}
@@ -234,16 +234,16 @@ func TestRecallNamesBytes(t *testing.T) {
 		_, err := behind.open("tools-review").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Add("review", "tools/3", strings.NewReader("bad"), nil) })
 		return err
 	})
-	w.refused(signing.ErrTakenBack, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Approve("review", "tools/3", nil) })
+	w.Refused(signing.ErrTakenBack, func() error {
+		return w.Try(func(tx *repo.Tx) error { return tx.Approve("review", "tools/3", nil) })
 	})
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return tx.Approve("review", "tools/3", &repo.ReviewRecord{Reinstate: "disks are eaten elsewhere"})
 	})
-	w.sees("root 2 agent/2 tools/2 tools/3")
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/latest", nil) })
-	w.update(resignReview)
-	w.sees("root 2 agent/2 agent/latest tools/2 tools/3")
+	w.Sees("root 2 agent/2 tools/2 tools/3")
+	w.Update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/latest", nil) })
+	w.Update(resignReview)
+	w.Sees("root 2 agent/2 agent/latest tools/2 tools/3")
 }
 
 // A draft that recalls bytes and still lists them, which this package never makes, is
@@ -251,20 +251,20 @@ func TestRecallNamesBytes(t *testing.T) {
 func TestRecallWithAnAlias(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(add("1")(tx), tx.Add("vendor", "agent/latest", strings.NewReader("agent 1"), nil))
 	})
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(approve("1")(tx), tx.Approve("review", "agent/latest", nil))
 	})
-	d, err := w.open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "bad"}) })
+	d, err := w.Open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "bad"}) })
 	noErr(t, err)
-	noErr(t, w.copy().received(d).Sign(t.Context(), w.signer("review-release"))) // the valid counterpart
+	noErr(t, w.Copy().received(d).Sign(t.Context(), w.Signer("review-release"))) // the valid counterpart
 	d = w.tampered(d, func(draft map[string]any) {
 		signed := at(w.files(draft)["review-agent"], "content", "signed")
 		signed["targets"].(object)["agent/latest"] = object{"hashes": object{"sha256": sum("agent 1")}, "length": 7}
 	})
-	w.refused(signing.ErrTakenBack, func() error { return d.Sign(t.Context(), w.signer("review-release")) })
+	w.Refused(signing.ErrTakenBack, func() error { return d.Sign(t.Context(), w.Signer("review-release")) })
 }
 
 // Recall and Hold apply to a release: to all of its files, for any platform, channel
@@ -280,7 +280,7 @@ func TestStopARelease(t *testing.T) {
 		"agent/newer":   {Product: "agent", Version: "1.2.1", Channel: "stable", Platform: "linux/amd64"},
 		"agent/unseen":  {Product: "agent", Version: "1.2.0", Channel: "stable", Platform: "darwin/arm64"},
 	}
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		var errs []error
 		for path, rel := range files {
 			errs = append(errs, tx.Add("vendor", path, strings.NewReader(path), rel))
@@ -291,20 +291,20 @@ func TestStopARelease(t *testing.T) {
 		return errors.Join(errs...)
 	})
 	healthy := "root 1 agent/beta agent/linux agent/newer agent/other agent/windows"
-	w.sees(healthy)
-	day := w.now.Add(24 * time.Hour)
-	w.update(func(tx *repo.Tx) error {
+	w.Sees(healthy)
+	day := w.Now.Add(24 * time.Hour)
+	w.Update(func(tx *repo.Tx) error {
 		return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}, "wait", day)
 	})
-	w.sees("root 1 agent/newer agent/other")
-	w.update(func(tx *repo.Tx) error { return tx.UnholdRelease(repo.ReleaseID{Product: "agent", Version: "v1.2.0"}) })
-	w.sees(healthy)
-	w.update(func(tx *repo.Tx) error {
+	w.Sees("root 1 agent/newer agent/other")
+	w.Update(func(tx *repo.Tx) error { return tx.UnholdRelease(repo.ReleaseID{Product: "agent", Version: "v1.2.0"}) })
+	w.Sees(healthy)
+	w.Update(func(tx *repo.Tx) error {
 		return tx.RecallRelease("review", repo.ReleaseID{Product: "agent", Version: "1.2.0"}, "it leaks")
 	})
-	w.sees("root 1 agent/newer agent/other")
+	w.Sees("root 1 agent/newer agent/other")
 	// Pending files that were not yet approved are recalled too.
-	wantMarks(t, "recalled", marks(t, w.open(), nil), "agent/beta recalled as agent/beta: it leaks", "agent/linux recalled as agent/linux: it leaks",
+	wantMarks(t, "recalled", marks(t, w.Open(), nil), "agent/beta recalled as agent/beta: it leaks", "agent/linux recalled as agent/linux: it leaks",
 		"agent/unseen recalled as agent/unseen: it leaks", "agent/windows recalled as agent/windows: it leaks")
 	for name, x := range map[string]struct {
 		fn   func(tx *repo.Tx) error
@@ -327,12 +327,12 @@ func TestStopARelease(t *testing.T) {
 			return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}, "", day)
 		}, os.ErrInvalid},
 		"hold for too long": {func(tx *repo.Tx) error {
-			return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}, "x", w.now.Add(8*24*time.Hour))
+			return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}, "x", w.Now.Add(8*24*time.Hour))
 		}, os.ErrInvalid},
 		"lifting without a hold": {func(tx *repo.Tx) error { return tx.UnholdRelease(repo.ReleaseID{Product: "agent", Version: "1.2"}) }, tuf.ErrNoTarget},
 	} {
-		w.refused(x.want, func() error {
-			err := w.try(x.fn)
+		w.Refused(x.want, func() error {
+			err := w.Try(x.fn)
 			if err == nil {
 				t.Error(name)
 			}
@@ -341,9 +341,9 @@ func TestStopARelease(t *testing.T) {
 	}
 	// A class without a hold role can't be held in part.
 	plain := newWorld(t)
-	plain.update(add("1"))
-	plain.refused(os.ErrInvalid, func() error {
-		return plain.try(func(tx *repo.Tx) error {
+	plain.Update(add("1"))
+	plain.Refused(os.ErrInvalid, func() error {
+		return plain.Try(func(tx *repo.Tx) error {
 			return tx.HoldRelease(repo.ReleaseID{Product: "agent", Version: "1"}, "x", day)
 		})
 	})

@@ -22,26 +22,26 @@ var longHex = regexp.MustCompile(`[0-9a-f]{64}`)
 // diff stages an edit and returns the lines of its diff, with hashes replaced by
 // names.
 func (w *world) diff(edit func(*repo.Tx) error) []string {
-	w.t.Helper()
-	d, err := repo.New(w.store, w.config()).Stage(w.t.Context(), edit) // without keys: nothing is signed
-	noErr(w.t, err)
+	w.T.Helper()
+	d, err := repo.New(w.Store, w.Config()).Stage(w.T.Context(), edit) // without keys: nothing is signed
+	noErr(w.T, err)
 	return w.lines(d)
 }
 
 func (w *world) lines(d *repo.Draft) (out []string) {
-	w.t.Helper()
-	changes, err := w.open("timestamp").Diff(w.t.Context(), travel(w.t, d))
-	noErr(w.t, err)
+	w.T.Helper()
+	changes, err := w.Open("timestamp").Diff(w.T.Context(), travel(w.T, d))
+	noErr(w.T, err)
 	for _, c := range changes {
 		line := longHex.ReplaceAllStringFunc(c.String(), func(id string) string {
-			for name, s := range w.keys {
+			for name, s := range w.Keys {
 				if s.Key().ID() == id {
 					return "ID(" + name + ")"
 				}
 			}
 			return "HASH(" + id[:4] + ")"
 		})
-		for name, s := range w.keys {
+		for name, s := range w.Keys {
 			line = strings.ReplaceAll(line, s.Key().ID()[:16], "KEY("+name+")")
 		}
 		out = append(out, line)
@@ -82,12 +82,12 @@ func TestDiff(t *testing.T) {
 		"location's end": {func(tx *repo.Tx) error {
 			r := tx.Root()
 			r.Locations = append(r.Locations, location("c", tuf.Primary, 5))
-			r.Locations[0].UseUntil = w.now.AddDate(0, 6, 0)
+			r.Locations[0].UseUntil = w.Now.AddDate(0, 6, 0)
 			return nil
 		}, []string{"root v3: location c is added; location a changes", "root: location a: use_until added: 2027-05-20T12:00:00Z"}},
 		"keys": {func(tx *repo.Tx) error {
 			r := tx.Root()
-			r.Parties[0].Keys = w.public("vendor-1", "vendor-3", "vendor-4")
+			r.Parties[0].Keys = w.Public("vendor-1", "vendor-3", "vendor-4")
 			r.Parties[0].Min = 2
 			return nil
 		}, []string{
@@ -98,18 +98,18 @@ func TestDiff(t *testing.T) {
 			"root: role root: threshold 3 -> 4",
 		}},
 		"online keys": {func(tx *repo.Tx) error {
-			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.Public("timestamp-2"), w.Public("snapshot-2")
 			return nil
 		}, []string{"root: epoch 0 -> 1", "root: floors.timestamp 0 -> 3", "root: role timestamp: key ed25519 KEY(timestamp-2) added", "root: role timestamp: key ed25519 KEY(timestamp) removed"}},
 		"class": {func(tx *repo.Tx) error {
-			tx.Root().Classes = append(tx.Root().Classes, w.class("rules"))
+			tx.Root().Classes = append(tx.Root().Classes, w.Class("rules"))
 			return nil
 		}, []string{
 			"root: class rules added: prefix rules/",
 			"root: release role vendor-rules of class rules added: key ed25519 KEY(vendor-release), party vendor, threshold 1",
 		}},
 		"new keys of a release role": {func(tx *repo.Tx) error {
-			tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.public("vendor-release-2", "vendor-release-3"), Threshold: 2}
+			tx.Root().Classes[0].Roles[0].Keys = repo.Keys{Keys: w.Public("vendor-release-2", "vendor-release-3"), Threshold: 2}
 			return nil
 		}, []string{
 			"root: release role vendor-agent of class agent: key ed25519 KEY(vendor-release-2) added", "root: release role vendor-agent of class agent: key ed25519 KEY(vendor-release) removed",
@@ -120,13 +120,13 @@ func TestDiff(t *testing.T) {
 			r.Locations = append(r.Locations, location("c", tuf.Primary, 5))
 			return r.Retire("a")
 		}, []string{"root: retired location a added: host a.example.org"}},
-		"later date": {func(tx *repo.Tx) error { w.now = w.now.AddDate(0, 0, 1); return tx.Renew("vendor") },
+		"later date": {func(tx *repo.Tx) error { w.Now = w.Now.AddDate(0, 0, 1); return tx.Renew("vendor") },
 			[]string{"vendor-agent: expires 2026-12-20T12:00:00Z -> 2026-12-21T12:00:00Z", "vendor-agent: version 2 -> 3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			now := w.now
+			now := w.Now
 			got := w.diff(x.edit)
-			w.now = now
+			w.Now = now
 			for _, want := range x.want {
 				hash := regexp.MustCompile(`HASH\([0-9a-f]{4}\)`)
 				if !slices.ContainsFunc(got, func(line string) bool {
@@ -161,11 +161,11 @@ func TestDiffLeavesNothingOut(t *testing.T) {
 	t.Parallel()
 	rawtuf.Sequential(t)
 	w := richWorld(t)
-	w.update(func(tx *repo.Tx) error {
-		tx.Root().Classes[0].Hold = &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: w.public("hold")}, Max: time.Hour}
+	w.Update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Hold = &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: w.Public("hold")}, Max: time.Hour}
 		return nil
 	})
-	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
+	d, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
 		return errors.Join(add("2")(tx), approve("1")(tx), tx.RenewTargets())
 	})
@@ -173,7 +173,7 @@ func TestDiffLeavesNothingOut(t *testing.T) {
 	data, err := d.Bytes()
 	noErr(t, err)
 	say := func(d *repo.Draft) (string, error) {
-		changes, err := w.open("timestamp").Diff(t.Context(), d)
+		changes, err := w.Open("timestamp").Diff(t.Context(), d)
 		var lines []string
 		for _, c := range changes {
 			lines = append(lines, c.String())
@@ -243,21 +243,21 @@ func TestDiffLeavesNothingOut(t *testing.T) {
 // A draft that does not follow what is published has no diff.
 func TestDiffConflict(t *testing.T) {
 	w := newWorld(t)
-	d, err := w.open().Stage(t.Context(), add("1"))
+	d, err := w.Open().Stage(t.Context(), add("1"))
 	noErr(t, err)
-	noErr(t, w.open().Publish(t.Context(), d))
-	if _, err := w.open().Diff(t.Context(), d); !errors.Is(err, repo.ErrPublished) {
+	noErr(t, w.Open().Publish(t.Context(), d))
+	if _, err := w.Open().Diff(t.Context(), d); !errors.Is(err, repo.ErrPublished) {
 		t.Error(err)
 	}
-	root, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	root, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	noErr(t, err)
-	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	if _, err := w.open().Diff(t.Context(), root); !errors.Is(err, repo.ErrPublished) {
+	w.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	if _, err := w.Open().Diff(t.Context(), root); !errors.Is(err, repo.ErrPublished) {
 		t.Error(err)
 	}
 	// The first root has no predecessor.
 	empty := emptyWorld(t)
-	first, err := empty.open().Stage(t.Context(), empty.found)
+	first, err := empty.Open().Stage(t.Context(), empty.Define)
 	noErr(t, err)
 	if lines := empty.lines(first); !slices.Contains(lines, "root: version added: 1") || !slices.ContainsFunc(lines, func(l string) bool {
 		return strings.HasPrefix(l, "root: party vendor added: key ed25519 KEY(vendor-") && strings.HasSuffix(l, ", min 1")
@@ -269,7 +269,7 @@ func TestDiffConflict(t *testing.T) {
 // A draft can neither insert lines into the diff nor move the cursor.
 func TestDiffHostileWords(t *testing.T) {
 	w := newWorld(t)
-	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
+	d, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error {
 		rel := release("2")
 		rel.Notes = "NOTES"
 		return tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), rel)
@@ -281,7 +281,7 @@ func TestDiffHostileWords(t *testing.T) {
 		for _, evil := range []string{`x\nroot: nothing changed`, `x\u001b[2J`, `x\u202egro`, `\"x, sequence 1`, `аgent`} {
 			d, err := repo.OpenDraft([]byte(strings.Replace(string(data), place, `"`+evil+`"`, 1)))
 			noErr(t, err)
-			changes, err := w.open("timestamp").Diff(t.Context(), d)
+			changes, err := w.Open("timestamp").Diff(t.Context(), d)
 			noErr(t, err)
 			for _, c := range changes {
 				line := c.String()
@@ -308,7 +308,7 @@ func TestDiffBins(t *testing.T) {
 			return nil
 		}
 	}
-	w.update(files(0, 510))
+	w.Update(files(0, 510))
 	lines := w.diff(files(510, 520)) // more than a list holds
 	if n := len(slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return !strings.Contains(l, "release agent/") })); n != 10 {
 		t.Errorf("%d releases of 10:\n%s", n, strings.Join(lines, "\n"))
@@ -316,7 +316,7 @@ func TestDiffBins(t *testing.T) {
 	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "vendor-agent: hash bins added: bit_length 2, ") }) || len(lines) > 40 {
 		t.Errorf("%d lines:\n%s", len(lines), strings.Join(lines, "\n"))
 	}
-	w.update(files(510, 520))
+	w.Update(files(510, 520))
 	lines = w.diff(func(tx *repo.Tx) error { return errors.Join(files(520, 521)(tx), tx.Remove("vendor", "agent/0007")) })
 	if !slices.ContainsFunc(lines, func(l string) bool {
 		return strings.HasPrefix(l, "vendor-agent: release agent/0007 removed, was: length 1")
@@ -325,13 +325,13 @@ func TestDiffBins(t *testing.T) {
 		t.Errorf("%d lines:\n%s", len(lines), strings.Join(lines, "\n"))
 	}
 	// Verify and a mirror follow the bins.
-	report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config()))
+	report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config()))
 	if err != nil || !report.OK() || report.Targets != 520 || report.Roles != 7 {
 		t.Errorf("%v, %v", report, err)
 	}
 	m := newMemory()
-	noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
-	if got := w.verify(mirror.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
+	noErr(t, mirror.Clone(t.Context(), m, w.Store, w.Pin(), options(w.Config())))
+	if got := w.Verify(mirror.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
 		t.Errorf("the mirror: %q", got)
 	}
 }

@@ -43,9 +43,9 @@ func edited(t *testing.T, d *repo.Draft, role string, edit func(file, signed obj
 
 // forceAll signs with every key, as an attacker's tool does.
 func (w *world) forceAll(d *repo.Draft) *repo.Draft {
-	w.t.Helper()
-	for _, s := range w.keys {
-		noErr(w.t, d.ForceSign(w.t.Context(), s))
+	w.T.Helper()
+	for _, s := range w.Keys {
+		noErr(w.T, d.ForceSign(w.T.Context(), s))
 	}
 	return d
 }
@@ -73,13 +73,13 @@ func says(t *testing.T, lines []string, parts ...string) {
 func TestDiffShowsWhatIsTakenAway(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		r := tx.Root()
 		r.Probe = tuf.Probe{MinOperators: 2, Every: time.Hour, MaxAge: 24 * time.Hour, Enforce: true}
-		r.Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: w.public("bank")}, {Name: "uni", Keys: w.public("uni")}}}
+		r.Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: w.Public("bank")}, {Name: "uni", Keys: w.Public("uni")}}}
 		return nil
 	})
-	renewal, err := w.open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	renewal, err := w.Open("vendor-1").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	noErr(t, err)
 	for _, l := range w.lines(renewal) { // the valid counterpart
 		if strings.Contains(l, "hold") || strings.Contains(l, "recovery") || strings.Contains(l, "probe") {
@@ -107,8 +107,8 @@ func TestDiffShowsWhatIsTakenAway(t *testing.T) {
 		}
 	}
 	// The first line names the key and its party.
-	party, err := repo.New(w.store, w.config()).Stage(t.Context(), func(tx *repo.Tx) error {
-		tx.Root().Parties[1].Keys = w.public("review-1", "review-3")
+	party, err := repo.New(w.Store, w.Config()).Stage(t.Context(), func(tx *repo.Tx) error {
+		tx.Root().Parties[1].Keys = w.Public("review-1", "review-3")
 		return nil
 	})
 	noErr(t, err)
@@ -133,7 +133,7 @@ func TestDiffTellsHiddenMembers(t *testing.T) {
 	w := newWorld(t)
 	rel := release("2")
 	rel.Rollout = &tuf.Rollout{Percent: 5}
-	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error {
+	d, err := w.Open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error {
 		return errors.Join(tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), rel), tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}}))
 	})
 	noErr(t, err)
@@ -175,10 +175,10 @@ func TestDiffTellsHiddenMembers(t *testing.T) {
 func TestDiffIgnoresHints(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(approve("1"))
-	w.update(add("evil"))
-	d, err := w.open("review-release").Stage(t.Context(), approve("evil"))
+	w.Update(add("1"))
+	w.Update(approve("1"))
+	w.Update(add("evil"))
+	d, err := w.Open("review-release").Stage(t.Context(), approve("evil"))
 	noErr(t, err)
 	honest := w.lines(d)
 	says(t, honest, "review-agent v3: lists agent/evil")
@@ -188,45 +188,45 @@ func TestDiffIgnoresHints(t *testing.T) {
 		if got := w.lines(lying); !slices.Equal(got, honest) {
 			t.Errorf("under %q:\n%s", under, strings.Join(got, "\n"))
 		}
-		both, err := w.open("review-release").StageOn(t.Context(), w.forceAll(lying), func(*repo.Tx) error { return nil })
+		both, err := w.Open("review-release").StageOn(t.Context(), w.forceAll(lying), func(*repo.Tx) error { return nil })
 		noErr(t, err)
-		if err := w.copy().open().Publish(t.Context(), both); err != nil { // the hint is ignored
+		if err := w.Copy().Open().Publish(t.Context(), both); err != nil { // the hint is ignored
 			t.Error(err)
 		}
 	}
 	// A role without a delegation has no diff, and is not published.
 	undelegated := edited(t, d, "review-agent", func(file, _ object) { file["role"], file["base"], file["under"] = "unknown", 0, []any{"review-agent"} })
-	_, err = w.open().Diff(t.Context(), undelegated)
+	_, err = w.Open().Diff(t.Context(), undelegated)
 	wantErr(t, err, tuf.ErrUntrusted)
-	w.refused(tuf.ErrUntrusted, func() error { return w.open().Publish(t.Context(), w.forceAll(undelegated)) })
+	w.Refused(tuf.ErrUntrusted, func() error { return w.Open().Publish(t.Context(), w.forceAll(undelegated)) })
 }
 
 // delegates makes the vendor's role delegate to a role of another party, with a key
 // that the attacker chooses.
 func (w *world) delegates(role, key string) *repo.Draft {
-	w.t.Helper()
-	d, err := w.open("vendor-release").Stage(w.t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
-	noErr(w.t, err)
-	k := w.signer(key).Key()
-	d = edited(w.t.(*testing.T), d, "vendor-agent", func(_, signed object) {
+	w.T.Helper()
+	d, err := w.Open("vendor-release").Stage(w.T.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
+	noErr(w.T, err)
+	k := w.Signer(key).Key()
+	d = edited(w.T.(*testing.T), d, "vendor-agent", func(_, signed object) {
 		signed["delegations"] = object{"keys": object{k.ID(): object{"keytype": k.Type, "scheme": k.Scheme, "keyval": object{"public": k.Public}}},
 			"roles": []any{object{"name": role, "keyids": []any{k.ID()}, "threshold": 1, "terminating": false, "paths": []any{"agent/none/*"}}}}
 	})
-	noErr(w.t, d.ForceSign(w.t.Context(), w.signer("vendor-release")))
+	noErr(w.T, d.ForceSign(w.T.Context(), w.Signer("vendor-release")))
 	return d
 }
 
 // force writes a signed file into the storage, with a snapshot and a timestamp
 // that list it, as an attacker with the vendor's and the online keys can.
 func (w *world) force(d *repo.Draft, role string) {
-	w.t.Helper()
-	version := int64(changesOf(w.t.(*testing.T), d, role)["version"].(float64))
-	w.store.files[fmt.Sprintf("metadata/%d.%s.json", version, role)] = d.File(role)
+	w.T.Helper()
+	version := int64(changesOf(w.T.(*testing.T), d, role)["version"].(float64))
+	w.Store.Files[fmt.Sprintf("metadata/%d.%s.json", version, role)] = d.File(role)
 	var ts, snap object
-	noErr(w.t, json.Unmarshal(w.store.files["metadata/timestamp.json"], &ts))
+	noErr(w.T, json.Unmarshal(w.Store.Files["metadata/timestamp.json"], &ts))
 	listed := at(ts, "signed", "meta", "snapshot.json")
 	name := fmt.Sprintf("metadata/%v.snapshot.json", listed["version"])
-	noErr(w.t, json.Unmarshal(w.store.files[name], &snap))
+	noErr(w.T, json.Unmarshal(w.Store.Files[name], &snap))
 	meta := at(snap, "signed", "meta")
 	entry := object{"version": version}
 	if old, ok := meta[role+".json"].(object); ok {
@@ -241,21 +241,21 @@ func (w *world) force(d *repo.Draft, role string) {
 	delete(listed, "length")
 	delete(listed, "hashes")
 	at(ts, "signed")["version"] = at(ts, "signed")["version"].(float64) + 1
-	w.store.files[fmt.Sprintf("metadata/%v.snapshot.json", listed["version"])] = w.resigned(snap, "snapshot")
-	w.store.files["metadata/timestamp.json"] = w.resigned(ts, "timestamp")
+	w.Store.Files[fmt.Sprintf("metadata/%v.snapshot.json", listed["version"])] = w.resigned(snap, "snapshot")
+	w.Store.Files["metadata/timestamp.json"] = w.resigned(ts, "timestamp")
 }
 
 // resigned is a metadata file with one signature, by the named key.
 func (w *world) resigned(doc object, key string) []byte {
-	w.t.Helper()
+	w.T.Helper()
 	data, err := json.Marshal(doc["signed"])
-	noErr(w.t, err)
+	noErr(w.T, err)
 	signed, err := canonical.Canonical(data)
-	noErr(w.t, err)
-	sig, err := w.signer(key).Sign(w.t.Context(), signed)
-	noErr(w.t, err)
-	data, err = json.Marshal(object{"signed": json.RawMessage(signed.JSON()), "signatures": []any{object{"keyid": w.signer(key).Key().ID(), "sig": hex.EncodeToString(sig)}}})
-	noErr(w.t, err)
+	noErr(w.T, err)
+	sig, err := w.Signer(key).Sign(w.T.Context(), signed)
+	noErr(w.T, err)
+	data, err = json.Marshal(object{"signed": json.RawMessage(signed.JSON()), "signatures": []any{object{"keyid": w.Signer(key).Key().ID(), "sig": hex.EncodeToString(sig)}}})
+	noErr(w.T, err)
 	return data
 }
 
@@ -264,28 +264,28 @@ func (w *world) resigned(doc object, key string) []byte {
 func TestDelegationToTheCentresRole(t *testing.T) {
 	t.Parallel()
 	healthy := newWorld(t)
-	healthy.update(add("1"))
-	healthy.update(approve("1"))
+	healthy.Update(add("1"))
+	healthy.Update(approve("1"))
 	product := func(tx *repo.Tx) error {
-		return tx.Delegate("review", "agent", repo.Product{Role: "review-team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: healthy.public("review-team")}})
+		return tx.Delegate("review", "agent", repo.Product{Role: "review-team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: healthy.Public("review-team")}})
 	}
-	healthy.update(product)
+	healthy.Update(product)
 	for _, x := range []struct{ role, key string }{
 		{"review-agent", "review-release"}, {"review-agent", "vendor-release"}, {"targets", "targets"}, {"vendor-agent", "vendor-release"},
 		{"review-team", "review-team"}, {"review-team", "vendor-release"}, // a product of the centre
 		{"review-agent.rest", "review-release"},
 	} {
 		name := x.role + " by " + x.key
-		w := healthy.copy()
-		w.t = t
+		w := healthy.Copy()
+		w.T = t
 		d := w.delegates(x.role, x.key)
 		if x.role != "review-team" && x.role != "review-agent.rest" { // root names it
-			if err := w.copy().open(vendorKeys...).Publish(t.Context(), d); !errors.Is(err, tuf.ErrUntrusted) {
+			if err := w.Copy().Open(vendorKeys...).Publish(t.Context(), d); !errors.Is(err, tuf.ErrUntrusted) {
 				t.Errorf("%s: published: %v", name, err)
 			}
-			_, err := w.open().Diff(t.Context(), d)
+			_, err := w.Open().Diff(t.Context(), d)
 			wantErr(t, err, tuf.ErrUntrusted)
-			_, err = w.open().StageOn(t.Context(), d, func(*repo.Tx) error { return nil })
+			_, err = w.Open().StageOn(t.Context(), d, func(*repo.Tx) error { return nil })
 			wantErr(t, err, tuf.ErrUntrusted)
 		}
 		w.force(d, "vendor-agent")
@@ -293,7 +293,7 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 			next := edited(t, d, "vendor-agent", func(file, signed object) {
 				file["base"], signed["version"] = signed["version"], signed["version"].(float64)+1
 			})
-			if err := w.copy().open().Publish(t.Context(), w.forceAll(next)); !errors.Is(err, tuf.ErrUntrusted) {
+			if err := w.Copy().Open().Publish(t.Context(), w.forceAll(next)); !errors.Is(err, tuf.ErrUntrusted) {
 				t.Errorf("%s: published again: %v", name, err)
 			}
 		}
@@ -307,7 +307,7 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 			},
 			"other keys": func(r *repo.Repo) (*repo.Draft, error) {
 				return r.Stage(t.Context(), func(tx *repo.Tx) error {
-					tx.Root().Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
+					tx.Root().Classes[0].Roles[0].Keys.Keys = w.Public("vendor-release-2")
 					return nil
 				})
 			},
@@ -325,7 +325,7 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 				})
 			},
 		} {
-			staged, err := call(w.open("review-release", "review-team", "vendor-release"))
+			staged, err := call(w.Open("review-release", "review-team", "vendor-release"))
 			if err != nil {
 				if !errors.Is(err, tuf.ErrUntrusted) {
 					t.Errorf("%s: %s: %v", name, what, err)
@@ -345,8 +345,8 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 			}
 		}
 	}
-	noErr(t, healthy.try(func(tx *repo.Tx) error { return errors.Join(tx.Renew("review"), tx.Renew("vendor")) })) // the valid counterpart
-	healthy.sees("root 1 agent/1")
+	noErr(t, healthy.Try(func(tx *repo.Tx) error { return errors.Join(tx.Renew("review"), tx.Renew("vendor")) })) // the valid counterpart
+	healthy.Sees("root 1 agent/1")
 }
 
 // If the listing that is found first is removed, the listing below it becomes
@@ -354,10 +354,10 @@ func TestDelegationToTheCentresRole(t *testing.T) {
 func TestDiffShowsWhatComesToLight(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error {
-		return errors.Join(tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/*"}, Keys: repo.Keys{Keys: w.public("vendor-release")}}), add("1")(tx))
+	w.Update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/*"}, Keys: repo.Keys{Keys: w.Public("vendor-release")}}), add("1")(tx))
 	})
-	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
+	d, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(t, err)
 	entry := func(sum string) object {
 		return object{"length": 7, "hashes": object{"sha256": strings.Repeat(sum, 64)}, "custom": object{"visum": object{"product": "agent", "version": "0", "channel": "stable", "platform": "any", "sequence": 2}}}
@@ -368,10 +368,10 @@ func TestDiffShowsWhatComesToLight(t *testing.T) {
 	says(t, lines, "vendor-agent: release agent/1: sha256 ", " -> HASH(aaaa)")
 	says(t, lines, `team: listing that clients do not find, or find in another role, agent/1: sha256 `, "-> HASH(bbbb)")
 	for _, sum := range []string{"a", "b"} {
-		noErr(t, w.store.Create(t.Context(), layout.TargetName("agent/1", strings.Repeat(sum, 64)), strings.NewReader("agent 1")))
+		noErr(t, w.Store.Create(t.Context(), layout.TargetName("agent/1", strings.Repeat(sum, 64)), strings.NewReader("agent 1")))
 	}
-	noErr(t, w.open().Publish(t.Context(), w.forceAll(both)))
-	gone, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
+	noErr(t, w.Open().Publish(t.Context(), w.forceAll(both)))
+	gone, err := w.Open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(t, err)
 	lines = w.lines(edited(t, gone, "vendor-agent", func(_, signed object) { delete(at(signed, "targets"), "agent/1") }))
 	says(t, lines, "vendor-agent v4: changes agent/1")
@@ -387,8 +387,8 @@ func TestDiffShowsWhatComesToLight(t *testing.T) {
 func TestDiffTellsBins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(addFiles(0, 520))
-	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
+	w.Update(addFiles(0, 520))
+	d, err := w.Open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(t, err)
 	lines := w.lines(d)
 	says(t, lines, "vendor-agent: lists below it: expires changed: ", "(4 files signed again)")
@@ -435,9 +435,9 @@ func TestDiffTellsBins(t *testing.T) {
 func TestDiffOfOtherRoles(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(add("1"))
-	d, err := repo.New(w.store, w.config()).Stage(t.Context(), func(tx *repo.Tx) error {
-		return errors.Join(tx.Renew("review"), tx.RenewTargets(), tx.Hold("agent/1", "a doubt", w.now.AddDate(0, 0, 1)))
+	w.Update(add("1"))
+	d, err := repo.New(w.Store, w.Config()).Stage(t.Context(), func(tx *repo.Tx) error {
+		return errors.Join(tx.Renew("review"), tx.RenewTargets(), tx.Hold("agent/1", "a doubt", w.Now.AddDate(0, 0, 1)))
 	})
 	noErr(t, err)
 	d = edited(t, d, "targets", func(_, signed object) {
@@ -449,16 +449,16 @@ func TestDiffOfOtherRoles(t *testing.T) {
 	says(t, lines, "hold-agent v2: holds agent/1")
 	says(t, lines, "hold-agent: hold of agent/1 added: ", `reason "a doubt"`, "until 2026-11-21T12:00:00Z")
 
-	w.update(addFiles(0, 520))
-	d, err = w.open("ann").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
+	w.Update(addFiles(0, 520))
+	d, err = w.Open("ann").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 	noErr(t, err)
 	d = edited(t, d, "review-agent", func(_, signed object) {
 		at(signed, "targets")["agent/0/7"] = object{"length": 1, "hashes": object{"sha256": strings.Repeat("a", 64)}}
 	})
 	says(t, w.lines(d), "review-agent: release agent/0/7 added: ", "(vendor-agent lists it DIFFERENTLY)")
-	for name := range w.store.files {
+	for name := range w.Store.Files {
 		if strings.Contains(name, ".vendor-agent.b-") {
-			delete(w.store.files, name)
+			delete(w.Store.Files, name)
 		}
 	}
 	says(t, w.lines(d), "review-agent: release agent/0/7 added: ", "(vendor-agent can't be read)")
@@ -468,10 +468,10 @@ func TestDiffOfOtherRoles(t *testing.T) {
 func TestDiffOfBadRoots(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	d, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	noErr(t, err)
 	empty := emptyWorld(t)
-	first, err := empty.open().Stage(t.Context(), empty.found)
+	first, err := empty.Open().Stage(t.Context(), empty.Define)
 	noErr(t, err)
 	for name, x := range map[string]struct {
 		edit func(charter object)
@@ -484,10 +484,10 @@ func TestDiffOfBadRoots(t *testing.T) {
 		"no repository": {func(c object) { delete(c, "repo_id") }, tuf.ErrCharter},
 	} {
 		edit := func(_, signed object) { x.edit(at(signed, "x-visum")) }
-		if _, err := w.open().Diff(t.Context(), edited(t, d, "root", edit)); !errors.Is(err, x.want) {
+		if _, err := w.Open().Diff(t.Context(), edited(t, d, "root", edit)); !errors.Is(err, x.want) {
 			t.Errorf("%s: %v, want %v", name, err, x.want)
 		}
-		if _, err := empty.open().Diff(t.Context(), edited(t, first, "root", edit)); !errors.Is(err, x.want) {
+		if _, err := empty.Open().Diff(t.Context(), edited(t, first, "root", edit)); !errors.Is(err, x.want) {
 			t.Errorf("%s, first root: %v, want %v", name, err, x.want)
 		}
 	}

@@ -11,9 +11,9 @@ import (
 
 // headlines are the first lines of a machine's diff.
 func (m *machine) diff(d *repo.Draft) []string {
-	m.w.t.Helper()
-	changes, err := m.open().Diff(m.w.t.Context(), d)
-	noErr(m.w.t, err)
+	m.w.T.Helper()
+	changes, err := m.open().Diff(m.w.T.Context(), d)
+	noErr(m.w.T, err)
 	var out []string
 	for _, c := range changes {
 		out = append(out, c.String())
@@ -26,18 +26,18 @@ func (m *machine) diff(d *repo.Draft) []string {
 func TestDiffAgainstTheLedger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
-	w.update(approve("1"))
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
+	w.Update(approve("1"))
 	ann := w.machine().adopts()
-	d, err := repo.New(w.store, w.config()).Stage(t.Context(), resignReview)
+	d, err := repo.New(w.Store, w.Config()).Stage(t.Context(), resignReview)
 	noErr(t, err)
 	if lines := strings.Join(ann.diff(d), "\n"); strings.Contains(lines, "agent/") {
 		t.Errorf("the diff lacks what Ann has not seen:\n%s", lines)
 	}
-	w.update(approve("2")) // by another signer
-	w.now = w.now.Add(time.Hour)
-	w.update(renewRoot)
-	d, err = repo.New(w.store, w.config()).Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(resignReview(tx), announce(tx)) })
+	w.Update(approve("2")) // by another signer
+	w.Now = w.Now.Add(time.Hour)
+	w.Update(renewRoot)
+	d, err = repo.New(w.Store, w.Config()).Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(resignReview(tx), announce(tx)) })
 	noErr(t, err)
 	says(t, ann.diff(d), "review-agent: release agent/2 added")
 	says(t, ann.diff(d), "root: ", "signed_at ")
@@ -54,7 +54,7 @@ func TestDiffAgainstTheLedger(t *testing.T) {
 func TestDiffBeginsWithWhatWasBefore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
 	m := w.machine().adopts()
 	r := m.open("review-release", "review-1")
 	if _, err := r.Stage(t.Context(), approve("1")); err != nil { // the draft is discarded
@@ -75,15 +75,15 @@ func TestDiffBeginsWithWhatWasBefore(t *testing.T) {
 	if _, err := r.Stage(t.Context(), renewRoot); err != nil {
 		t.Fatal(err)
 	}
-	w.now = w.now.Add(time.Minute)
+	w.Now = w.Now.Add(time.Minute)
 	root, err := m.open().Stage(t.Context(), renewRoot)
 	noErr(t, err)
 	if lines := m.diff(root); !strings.HasPrefix(lines[0], "root: signed before v2 changed: another root with sha256 ") {
 		t.Errorf("%q", lines[0])
 	}
-	cfg := w.config()
+	cfg := w.Config()
 	cfg.ClockTolerance = time.Hour
-	changes, err := repo.New(w.store, cfg).Diff(t.Context(), root)
+	changes, err := repo.New(w.Store, cfg).Diff(t.Context(), root)
 	noErr(t, err)
 	var lines []string
 	for _, c := range changes {
@@ -91,10 +91,10 @@ func TestDiffBeginsWithWhatWasBefore(t *testing.T) {
 	}
 	says(t, lines, "root: clock tolerance of this machine 1h0m0s")
 
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no source"})
 	})
-	again, err := w.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error {
+	again, err := w.Open("review-release").Stage(t.Context(), func(tx *repo.Tx) error {
 		return tx.Approve("review", "agent/1", &repo.ReviewRecord{Reinstate: "here it is"})
 	})
 	noErr(t, err)

@@ -14,9 +14,9 @@ import (
 func TestDraftDigest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(add("2"))
-	d, err := w.open("no-role").Stage(t.Context(), func(tx *repo.Tx) error {
+	w.Update(add("1"))
+	w.Update(add("2"))
+	d, err := w.Open("no-role").Stage(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
 		return errors.Join(add("3")(tx), tx.Approve("review", "agent/1", examined()), tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no", Reviewer: "Ann"}))
 	})
@@ -32,8 +32,8 @@ func TestDraftDigest(t *testing.T) {
 		}
 	}
 	same("as it travels", travel(t, d))
-	noErr(t, d.Sign(t.Context(), w.signer("vendor-1")))
-	noErr(t, d.Sign(t.Context(), w.signer("review-release")))
+	noErr(t, d.Sign(t.Context(), w.Signer("vendor-1")))
+	noErr(t, d.Sign(t.Context(), w.Signer("review-release")))
 	same("signed", d)
 	same("with other hints, in another order", w.tampered(d, func(draft map[string]any) {
 		slices.Reverse(draft["files"].([]any))

@@ -18,12 +18,12 @@ import (
 // the threshold.
 func TestMerge(t *testing.T) {
 	w := newWorld(t)
-	d, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	d, err := w.Open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	noErr(t, err)
 	copies := []*repo.Draft{}
 	for _, key := range []string{"vendor-1", "review-1", "review-2"} {
 		c := travel(t, d)
-		noErr(t, c.Sign(t.Context(), w.signer(key)))
+		noErr(t, c.Sign(t.Context(), w.Signer(key)))
 		copies = append(copies, travel(t, c))
 	}
 	for _, c := range copies {
@@ -33,16 +33,16 @@ func TestMerge(t *testing.T) {
 		noErr(t, d.Merge(c))
 		noErr(t, d.Merge(c)) // a repetition changes nothing
 	}
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
-	w.sees("root 2")
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
+	w.Sees("root 2")
 
 	// Each row is refused, and d is unchanged.
-	d, err = w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
+	d, err = w.Open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
 	noErr(t, err)
-	noErr(t, d.Sign(t.Context(), w.signer("vendor-1")))
+	noErr(t, d.Sign(t.Context(), w.Signer("vendor-1")))
 	before, err := d.Bytes()
 	noErr(t, err)
-	own, other := w.signer("vendor-1").Key().ID(), w.signer("vendor-2").Key().ID()
+	own, other := w.Signer("vendor-1").Key().ID(), w.Signer("vendor-2").Key().ID()
 	sigOf := func(d *repo.Draft) string {
 		data := string(d.File("root"))
 		_, rest, _ := strings.Cut(data, `"sig":"`)
@@ -58,10 +58,10 @@ func TestMerge(t *testing.T) {
 		noErr(t, err)
 		return c
 	}
-	w.now = w.now.Add(time.Hour)
-	later, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
+	w.Now = w.Now.Add(time.Hour)
+	later, err := w.Open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
 	noErr(t, err)
-	fewer, err := w.open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	fewer, err := w.Open("targets").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	noErr(t, err)
 	for name, x := range map[string]struct {
 		other *repo.Draft
@@ -74,7 +74,7 @@ func TestMerge(t *testing.T) {
 		"junk":                 {tampered(sigOf(d), hex.EncodeToString(make([]byte, 64))), repo.ErrSignature},
 		"no hex":               {tampered(sigOf(d), "junk"), repo.ErrSignature},
 		"another's signature":  {tampered(`"keyid": "`+own, `"keyid": "`+other), repo.ErrSignature},
-		"a key without a role": {tampered(`"keyid": "`+own, `"keyid": "`+w.signer("unknown").Key().ID()), repo.ErrNoPart},
+		"a key without a role": {tampered(`"keyid": "`+own, `"keyid": "`+w.Signer("unknown").Key().ID()), repo.ErrNoPart},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := d.Merge(x.other); !errors.Is(err, x.want) {
@@ -91,15 +91,15 @@ func TestMerge(t *testing.T) {
 func TestDraftTravels(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
-	d, err := w.open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return add("2")(tx) })
+	d, err := w.Open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return add("2")(tx) })
 	noErr(t, err)
 	want := strings.Join(w.lines(d), "\n")
 	dir := filepath.Join(t.TempDir(), "new", "folder")
-	noErr(t, w.open().Export(t.Context(), d, dir))
-	noErr(t, w.open().Export(t.Context(), d, dir)) // and again
+	noErr(t, w.Open().Export(t.Context(), d, dir))
+	noErr(t, w.Open().Export(t.Context(), d, dir)) // and again
 
 	// On the reviewer's machine: no access to the vendor's storage.
-	there := repo.New(repo.Folder(dir), w.config())
+	there := repo.New(repo.Folder(dir), w.Config())
 	theirs, err := there.LoadDraft(dir)
 	noErr(t, err)
 	changes, err := there.Diff(t.Context(), theirs)
@@ -114,7 +114,7 @@ func TestDraftTravels(t *testing.T) {
 		t.Error("the draft has unchanged files")
 	}
 	for _, key := range []string{"review-1", "review-2"} {
-		noErr(t, theirs.Sign(t.Context(), w.signer(key)))
+		noErr(t, theirs.Sign(t.Context(), w.Signer(key)))
 	}
 	noErr(t, theirs.Save(dir))
 
@@ -122,16 +122,16 @@ func TestDraftTravels(t *testing.T) {
 	signed, err := repo.LoadDraft(filepath.Join(dir, "draft.json"))
 	noErr(t, err)
 	noErr(t, d.Merge(signed))
-	noErr(t, d.Sign(t.Context(), w.signer("vendor-1")))
-	noErr(t, w.open().Publish(t.Context(), d))
-	w.update(approve("2"))
-	w.sees("root 3 agent/1 agent/2")
+	noErr(t, d.Sign(t.Context(), w.Signer("vendor-1")))
+	noErr(t, w.Open().Publish(t.Context(), d))
+	w.Update(approve("2"))
+	w.Sees("root 3 agent/1 agent/2")
 
 	// The very first draft has no predecessor.
 	empty := emptyWorld(t)
-	first, err := empty.open().Stage(t.Context(), empty.found)
+	first, err := empty.Open().Stage(t.Context(), empty.Define)
 	noErr(t, err)
-	noErr(t, empty.open().Export(t.Context(), first, t.TempDir()))
+	noErr(t, empty.Open().Export(t.Context(), first, t.TempDir()))
 }
 
 func TestLoadDraftRefuses(t *testing.T) {

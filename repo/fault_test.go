@@ -112,40 +112,40 @@ func (f *faulty) List(ctx context.Context, prefix string) iter.Seq2[storage.File
 func TestStorageFails(t *testing.T) {
 	t.Parallel()
 	past := founded(t)
-	past.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	source := past.copy()
-	source.update(add("2"))
-	source.update(approve("2"))
-	draft, err := repo.New(past.store, past.config()).Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), announce(tx)) })
+	past.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	source := past.Copy()
+	source.Update(add("2"))
+	source.Update(approve("2"))
+	draft, err := repo.New(past.Store, past.Config()).Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), announce(tx)) })
 	noErr(t, err)
 	for name, x := range map[string]struct {
 		do   func(w *world, s repo.Storage) error
 		goal string // "": nothing changes
 	}{
 		"Update": {func(w *world, s repo.Storage) error {
-			return w.at(s).Update(w.t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
+			return w.at(s).Update(w.T.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 		}, "root 2 agent/1"},
 		"Publish": {func(w *world, s repo.Storage) error {
-			return w.at(s).Update(w.t.Context(), func(tx *repo.Tx) error {
+			return w.at(s).Update(w.T.Context(), func(tx *repo.Tx) error {
 				return errors.Join(tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2", nil))
 			})
 		}, "root 2 agent/1 agent/2"},
-		"Refresh": {func(w *world, s repo.Storage) error { return w.at(s).Renew(w.t.Context()) }, "root 2 agent/1"},
+		"Refresh": {func(w *world, s repo.Storage) error { return w.at(s).Renew(w.T.Context()) }, "root 2 agent/1"},
 		"Clone": {func(w *world, s repo.Storage) error {
-			return mirror.Clone(w.t.Context(), s, source.store, past.pin(), options(w.config()))
+			return mirror.Clone(w.T.Context(), s, source.Store, past.Pin(), options(w.Config()))
 		},
 			"root 2 agent/1 agent/2"},
-		"Status": {func(w *world, s repo.Storage) error { _, err := w.at(s).Status(w.t.Context(), w.now); return err }, ""},
-		"Diff":   {func(w *world, s repo.Storage) error { _, err := w.at(s).Diff(w.t.Context(), draft); return err }, ""},
+		"Status": {func(w *world, s repo.Storage) error { _, err := w.at(s).Status(w.T.Context(), w.Now); return err }, ""},
+		"Diff":   {func(w *world, s repo.Storage) error { _, err := w.at(s).Diff(w.T.Context(), draft); return err }, ""},
 		"Bundle": {func(w *world, s repo.Storage) error {
-			return mirror.Bundle(w.t.Context(), io.Discard, s, w.pin(), &mirror.BundleOptions{Targets: func(string) bool { return true }})
+			return mirror.Bundle(w.T.Context(), io.Discard, s, w.Pin(), &mirror.BundleOptions{Targets: func(string) bool { return true }})
 		}, ""},
-		"Export": {func(w *world, s repo.Storage) error { return w.at(s).Export(w.t.Context(), draft, memoryDir(t)) }, ""},
+		"Export": {func(w *world, s repo.Storage) error { return w.at(s).Export(w.T.Context(), draft, memoryDir(t)) }, ""},
 		"Clone from": {func(w *world, s repo.Storage) error {
-			return mirror.Clone(w.t.Context(), newMemory(), storage.SourceOf(s), past.pin(), options(w.config()))
+			return mirror.Clone(w.T.Context(), newMemory(), storage.SourceOf(s), past.Pin(), options(w.Config()))
 		}, ""},
 		"Verify": {func(w *world, s repo.Storage) error {
-			report, err := mirror.Verify(w.t.Context(), s, past.pin(), options(w.config()))
+			report, err := mirror.Verify(w.T.Context(), s, past.Pin(), options(w.Config()))
 			if err != nil {
 				return err
 			}
@@ -167,10 +167,10 @@ func TestStorageFails(t *testing.T) {
 					if !rawtuf.Long && after != (n%2 == 0) {
 						continue // by turns
 					}
-					w := past.copy()
-					w.t = t
-					s := &faulty{memory: w.store, n: n, after: after}
-					before := w.store.copy()
+					w := past.Copy()
+					w.T = t
+					s := &faulty{memory: w.Store, n: n, after: after}
+					before := w.Store.Copy()
 					err := x.do(w, s)
 					if s.count < n {
 						noErr(t, err)
@@ -181,15 +181,15 @@ func TestStorageFails(t *testing.T) {
 						t.Fatalf("call %d failed (after its effect: %v), and %s returned %v", n, after, name, err)
 					}
 					if x.goal == "" {
-						if len(before.files) != len(w.store.files) {
+						if len(before.Files) != len(w.Store.Files) {
 							t.Fatalf("call %d: files were added or removed", n)
 						}
-					} else if got := w.product().state(); got != "root 2 agent/1" && got != x.goal {
+					} else if got := w.Product().State(); got != "root 2 agent/1" && got != x.goal {
 						t.Fatalf("call %d: clients see %q", n, got)
 					}
-					noErr(t, x.do(w, w.store))
+					noErr(t, x.do(w, w.Store))
 					if x.goal != "" {
-						w.sees(x.goal)
+						w.Sees(x.goal)
 					}
 				}
 			}
@@ -202,9 +202,9 @@ func TestStorageFails(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	t.Parallel()
 	past := founded(t)
-	source := past.copy()
-	source.update(add("2"))
-	source.update(approve("2"))
+	source := past.Copy()
+	source.Update(add("2"))
+	source.Update(approve("2"))
 	for name, do := range map[string]func(ctx context.Context, w *world, s repo.Storage) error{
 		"Update": func(ctx context.Context, w *world, s repo.Storage) error {
 			return w.at(s).Update(ctx, func(tx *repo.Tx) error {
@@ -212,24 +212,24 @@ func TestCancelled(t *testing.T) {
 			})
 		},
 		"Clone": func(ctx context.Context, _ *world, s repo.Storage) error {
-			return mirror.Clone(ctx, s, source.store, past.pin(), nil)
+			return mirror.Clone(ctx, s, source.Store, past.Pin(), nil)
 		},
 	} {
 		for n, more := 1, true; more; n++ {
-			w := past.copy()
+			w := past.Copy()
 			ctx, cancel := context.WithCancel(t.Context())
-			s := &ending{memory: w.store, n: n, end: cancel}
+			s := &ending{memory: w.Store, n: n, end: cancel}
 			err := do(ctx, w, s)
 			more = s.count >= n
 			cancel()
-			if got := w.product().state(); got != "root 1 agent/1" && got != "root 1 agent/1 agent/2" || err == nil && got == "root 1 agent/1" {
+			if got := w.Product().State(); got != "root 1 agent/1" && got != "root 1 agent/1 agent/2" || err == nil && got == "root 1 agent/1" {
 				t.Fatalf("%s, ended at call %d: clients see %q, %v", name, n, got, err)
 			}
 			if err != nil && !errors.Is(err, context.Canceled) {
 				t.Fatalf("%s, ended at call %d: %v", name, n, err)
 			}
-			noErr(t, do(t.Context(), w, w.store))
-			w.sees("root 1 agent/1 agent/2")
+			noErr(t, do(t.Context(), w, w.Store))
+			w.Sees("root 1 agent/1 agent/2")
 		}
 	}
 }
@@ -272,10 +272,10 @@ func TestProgress(t *testing.T) {
 	t.Parallel()
 	w := founded(t)
 	var told []storage.Progress
-	cfg := w.config()
+	cfg := w.Config()
 	cfg.Progress = func(p storage.Progress) { told = append(told, p) }
 	for _, name := range vendorKeys {
-		cfg.Signers = append(cfg.Signers, w.signer(name))
+		cfg.Signers = append(cfg.Signers, w.Signer(name))
 	}
 	big := bytes.Repeat([]byte("x"), 1<<20)
 	check := func(name string, err error, ends ...string) {
@@ -299,11 +299,11 @@ func TestProgress(t *testing.T) {
 		}
 		told = nil
 	}
-	check("Update", repo.New(w.store, cfg).Update(t.Context(), func(tx *repo.Tx) error {
+	check("Update", repo.New(w.Store, cfg).Update(t.Context(), func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/big", bytes.NewReader(big), nil)
 	}), "targets/agent/big")
-	_, err := mirror.Verify(t.Context(), w.store, w.pin(), options(cfg))
+	_, err := mirror.Verify(t.Context(), w.Store, w.Pin(), options(cfg))
 	check("Verify", err, "targets/agent/big", "targets/agent/1", "metadata/1.root.json", "metadata/timestamp.json")
-	check("Clone", mirror.Clone(t.Context(), newMemory(), w.store, w.pin(), options(cfg)), "targets/agent/big", "metadata/timestamp.json")
-	check("Bundle", mirror.Bundle(t.Context(), io.Discard, w.store, w.pin(), &mirror.BundleOptions{Options: *options(cfg), Targets: func(string) bool { return true }}), "targets/agent/big", "metadata/timestamp.json")
+	check("Clone", mirror.Clone(t.Context(), newMemory(), w.Store, w.Pin(), options(cfg)), "targets/agent/big", "metadata/timestamp.json")
+	check("Bundle", mirror.Bundle(t.Context(), io.Discard, w.Store, w.Pin(), &mirror.BundleOptions{Options: *options(cfg), Targets: func(string) bool { return true }}), "targets/agent/big", "metadata/timestamp.json")
 }

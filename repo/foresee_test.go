@@ -15,11 +15,11 @@ import (
 func TestForesee(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	at := w.now.Add(48 * time.Hour)
+	at := w.Now.Add(48 * time.Hour)
 	edits := []func(*repo.Root) error{
 		func(r *repo.Root) error { r.Locations = append(r.Locations, location("b", tuf.Primary, 5)); return nil },
 		func(r *repo.Root) error {
-			r.Timestamp.Keys, r.Snapshot.Keys, r.Parties[0].Keys = w.public("ts2"), w.public("sn2"), w.public("vendor-3")
+			r.Timestamp.Keys, r.Snapshot.Keys, r.Parties[0].Keys = w.Public("ts2"), w.Public("sn2"), w.Public("vendor-3")
 			return nil
 		},
 		func(r *repo.Root) error { return r.Retire("a") },
@@ -28,20 +28,20 @@ func TestForesee(t *testing.T) {
 	for i, e := range edits {
 		steps = append(steps, repo.RootEdit{At: at.Add(time.Duration(i) * time.Hour), Edit: e})
 	}
-	before := w.store.copy()
-	plan, err := w.open("timestamp").PlanRoots(t.Context(), steps...)
+	before := w.Store.Copy()
+	plan, err := w.Open("timestamp").PlanRoots(t.Context(), steps...)
 	noErr(t, err)
-	if len(plan) != 3 || len(before.files) != len(w.store.files) {
+	if len(plan) != 3 || len(before.Files) != len(w.Store.Files) {
 		t.Fatal(len(plan))
 	}
 	for i, s := range steps {
-		w.now = s.At
-		w.update(func(tx *repo.Tx) error { return s.Edit(tx.Root()) })
-		if got := w.root(); got.Version() != plan[i].Version() {
+		w.Now = s.At
+		w.Update(func(tx *repo.Tx) error { return s.Edit(tx.Root()) })
+		if got := w.Root(); got.Version() != plan[i].Version() {
 			t.Fatal(got.Version())
 		}
 	}
-	chain, err := w.open().Chain(t.Context())
+	chain, err := w.Open().Chain(t.Context())
 	noErr(t, err)
 	for i, p := range plan {
 		// Publishing made newer content before the second root, so floors and what follows differ.
@@ -52,7 +52,7 @@ func TestForesee(t *testing.T) {
 	}
 	// A plan that no client would follow is refused, and the error names the failing step.
 	var refused *tuf.Error
-	_, err = w.open().PlanRoots(t.Context(), repo.RootEdit{At: at, Edit: func(*repo.Root) error { return nil }}, repo.RootEdit{At: at, Edit: func(r *repo.Root) error {
+	_, err = w.Open().PlanRoots(t.Context(), repo.RootEdit{At: at, Edit: func(*repo.Root) error { return nil }}, repo.RootEdit{At: at, Edit: func(r *repo.Root) error {
 		r.Locations = append(r.Locations, location("a", tuf.Primary, 5))
 		return nil
 	}})
@@ -67,24 +67,24 @@ func TestPins(t *testing.T) {
 	w := newWorld(t)
 	var want [][]byte
 	keep := func() {
-		pin, err := w.open().Pin(t.Context())
+		pin, err := w.Open().Pin(t.Context())
 		noErr(t, err)
 		want = append(want, pin)
 	}
 	keep()
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		tx.Root().Locations = append(tx.Root().Locations, location("b", tuf.Primary, 5))
 		return nil
 	})
 	keep()
-	w.now = w.now.Add(time.Hour)
-	w.update(func(tx *repo.Tx) error { return tx.Root().Retire("a") })
+	w.Now = w.Now.Add(time.Hour)
+	w.Update(func(tx *repo.Tx) error { return tx.Root().Retire("a") })
 	keep()
-	w.update(func(tx *repo.Tx) error { // one operator is left: no pin
+	w.Update(func(tx *repo.Tx) error { // one operator is left: no pin
 		tx.Root().Locations[0].Operator = tx.Root().Locations[1].Operator
 		return nil
 	})
-	got, err := w.open().Pins(t.Context())
+	got, err := w.Open().Pins(t.Context())
 	noErr(t, err)
 	if !slices.EqualFunc(got, want, bytes.Equal) {
 		t.Fatalf("%d pins, want %d", len(got), len(want))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
@@ -17,7 +18,7 @@ import (
 // forked is the same repository with the same signers elsewhere: from now on the two
 // have separate histories.
 func (w *world) forked() *world {
-	return &world{t: w.t, now: w.now, pinned: w.pinned, store: w.store.copy(), ledger: w.ledger.copy(), keys: w.keys}
+	return &world{&repotest.World{T: w.T, Now: w.Now, Pinned: w.Pinned, Store: w.Store.Copy(), Ledger: w.Ledger.Copy(), Keys: w.Keys}}
 }
 
 func prioritize(n int) func(*repo.Tx) error {
@@ -28,7 +29,7 @@ func prioritize(n int) func(*repo.Tx) error {
 func (w *world) online(prefix string) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		r := tx.Root()
-		r.Timestamp.Keys, r.Snapshot.Keys = w.public(prefix+"-timestamp"), w.public(prefix+"-snapshot")
+		r.Timestamp.Keys, r.Snapshot.Keys = w.Public(prefix+"-timestamp"), w.Public(prefix+"-snapshot")
 		return nil
 	}
 }
@@ -50,8 +51,8 @@ func both(fns ...func(*repo.Tx) error) func(*repo.Tx) error {
 
 // rootsFrom are the published roots from a version on.
 func (w *world) rootsFrom(first int64) (out [][]byte) {
-	for v := first; v <= w.root().Version(); v++ {
-		out = append(out, w.store.files[fmt.Sprintf("metadata/%d.root.json", v)])
+	for v := first; v <= w.Root().Version(); v++ {
+		out = append(out, w.Store.Files[fmt.Sprintf("metadata/%d.root.json", v)])
 	}
 	return out
 }
@@ -69,37 +70,37 @@ func TestHeal(t *testing.T) {
 		"a renewal":              {here: edits(renewRoot), there: edits(prioritize(12))},
 		"the other is a renewal": {here: edits(prioritize(11)), there: edits(renewRoot)},
 		"more changes there": {here: edits(prioritize(11), renewRoot, renewRoot), there: edits(prioritize(12), prioritize(13), prioritize(14)), check: func(t *testing.T, w, f *world) {
-			if here, there := w.root().Charter().Seq(), f.root().Charter().Seq(); here != there+1 {
+			if here, there := w.Root().Charter().Seq(), f.Root().Charter().Seq(); here != there+1 {
 				t.Errorf("seq %d heals one of %d", here, there)
 			}
 		}},
 		"a host retired here": {here: edits(retire("b")), there: edits(prioritize(12))},
 		"a host retired there": {here: edits(prioritize(11)), there: edits(retire("b")), check: func(t *testing.T, w, _ *world) {
-			c := w.root().Charter()
+			c := w.Root().Charter()
 			if len(c.Retired()) != 1 || slices.ContainsFunc(c.Locations(), func(l tuf.Location) bool { return l.ID == "b" }) {
 				t.Errorf("retired are %v, listed %v", c.Retired(), c.Locations())
 			}
 		}},
 		"an epoch here": {here: edits(nil), there: edits(prioritize(12))},
 		"an epoch there": {here: edits(prioritize(11)), there: edits(nil), check: func(t *testing.T, w, f *world) {
-			if w.root().OnlineKeys() != f.root().OnlineKeys() {
+			if w.Root().OnlineKeys() != f.Root().OnlineKeys() {
 				t.Error("the online keys of the fork were not adopted")
 			}
 		}},
 		"an epoch on each side": {here: edits(nil), there: edits(nil), edit: func(w *world) func(*repo.Tx) error { return w.online("third") }},
 		"a party's keys there": {here: edits(prioritize(11)), there: []func(*world) func(*repo.Tx) error{func(w *world) func(*repo.Tx) error {
-			return func(tx *repo.Tx) error { tx.Root().Parties[0].Keys = w.public("v3", "v4"); return nil }
+			return func(tx *repo.Tx) error { tx.Root().Parties[0].Keys = w.Public("v3", "v4"); return nil }
 		}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.update(func(tx *repo.Tx) error {
+			w.Update(func(tx *repo.Tx) error {
 				tx.Root().Locations = append(tx.Root().Locations, location("b", tuf.Mirror, 30))
 				return nil
 			})
-			w.update(add("1"))
-			first := w.root().Version() + 1
+			w.Update(add("1"))
+			first := w.Root().Version() + 1
 			f := w.forked()
 			for i, side := range []*world{w, f} {
 				for _, fn := range [][]func(*world) func(*repo.Tx) error{tt.here, tt.there}[i] {
@@ -107,34 +108,34 @@ func TestHeal(t *testing.T) {
 					if edit == nil {
 						edit = w.online([]string{"here", "there"}[i])
 					}
-					side.update(edit)
+					side.Update(edit)
 				}
 			}
 			heal := func(tx *repo.Tx) error { return tx.Heal(f.rootsFrom(first)...) }
-			before := w.root()
+			before := w.Root()
 			// In the counterpart, a regular next root does not move the fork's clients, or the
 			// published root has no successor there.
 			if tt.edit != nil {
-				if _, err := w.open().Stage(t.Context(), heal); !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tuf.ErrCharter) || !strings.Contains(err.Error(), "H3") {
+				if _, err := w.Open().Stage(t.Context(), heal); !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tuf.ErrCharter) || !strings.Contains(err.Error(), "H3") {
 					t.Fatalf("without an edit: %v", err)
 				}
 				heal = both(heal, tt.edit(w))
 			}
-			d, err := w.open("no-role").Stage(t.Context(), heal)
+			d, err := w.Open("no-role").Stage(t.Context(), heal)
 			noErr(t, err)
-			d, err = w.open().OpenDraft([]byte(bytesOf(t, d)))
+			d, err = w.Open().OpenDraft([]byte(bytesOf(t, d)))
 			noErr(t, err)
-			lines, err := w.open().Diff(t.Context(), d)
+			lines, err := w.Open().Diff(t.Context(), d)
 			noErr(t, err)
-			if s := fmt.Sprint(lines); !strings.Contains(s, "heals a fork: it also follows root v"+fmt.Sprint(first-1+int64(len(tt.here)))+" with sha256 "+f.root().SHA256()) {
+			if s := fmt.Sprint(lines); !strings.Contains(s, "heals a fork: it also follows root v"+fmt.Sprint(first-1+int64(len(tt.here)))+" with sha256 "+f.Root().SHA256()) {
 				t.Errorf("the diff does not report it:\n%s", s)
 			}
 			// If the keys differ, all keys of the published side alone do not meet the threshold.
-			w.signAll(d)
-			noErr(t, w.open().Publish(t.Context(), d))
-			healed := w.root()
-			for side, root := range map[string]*tuf.Root{"here": before, "there": f.root()} {
-				next, err := root.Next(w.store.files[fmt.Sprintf("metadata/%d.root.json", healed.Version())])
+			w.SignAll(d)
+			noErr(t, w.Open().Publish(t.Context(), d))
+			healed := w.Root()
+			for side, root := range map[string]*tuf.Root{"here": before, "there": f.Root()} {
+				next, err := root.Next(w.Store.Files[fmt.Sprintf("metadata/%d.root.json", healed.Version())])
 				if err != nil || next.SHA256() != healed.SHA256() {
 					t.Errorf("clients %s: %v", side, err)
 				}
@@ -142,7 +143,7 @@ func TestHeal(t *testing.T) {
 			if tt.check != nil {
 				tt.check(t, w, f)
 			}
-			w.update(add("2")) // regular operation continues
+			w.Update(add("2")) // regular operation continues
 		})
 	}
 }
@@ -161,22 +162,22 @@ func TestHealNeedsBothKeySets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	f := w.forked()
-	w.update(prioritize(11))
-	f.update(func(tx *repo.Tx) error { tx.Root().Parties[0].Keys = w.public("v3", "v4"); return nil })
+	w.Update(prioritize(11))
+	f.Update(func(tx *repo.Tx) error { tx.Root().Parties[0].Keys = w.Public("v3", "v4"); return nil })
 	heal := func(tx *repo.Tx) error { return tx.Heal(f.rootsFrom(2)...) }
-	d, err := w.open(append(vendorKeys, reviewKeys...)...).Stage(t.Context(), heal)
+	d, err := w.Open(append(vendorKeys, reviewKeys...)...).Stage(t.Context(), heal)
 	noErr(t, err)
-	if err := w.open(append(vendorKeys, reviewKeys...)...).Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) || !strings.Contains(err.Error(), "party vendor of the forked root") {
+	if err := w.Open(append(vendorKeys, reviewKeys...)...).Publish(t.Context(), d); !errors.Is(err, repo.ErrUnsigned) || !strings.Contains(err.Error(), "party vendor of the forked root") {
 		t.Fatal(err)
 	}
 	// A draft's own list of required signers is ignored.
 	bare := w.tampered(d, func(draft map[string]any) { w.files(draft)["root"]["needs"] = []any{} })
-	if err := w.open().Publish(t.Context(), bare); !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tuf.ErrThreshold) {
+	if err := w.Open().Publish(t.Context(), bare); !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tuf.ErrThreshold) {
 		t.Fatal(err)
 	}
-	noErr(t, d.Sign(t.Context(), w.signer("v3")))
-	noErr(t, d.Sign(t.Context(), w.signer("v4")))
-	noErr(t, w.open().Publish(t.Context(), d))
+	noErr(t, d.Sign(t.Context(), w.Signer("v3")))
+	noErr(t, d.Sign(t.Context(), w.Signer("v4")))
+	noErr(t, w.Open().Publish(t.Context(), d))
 }
 
 // A signer whose ledger has seen the other root published signs the healing root, and
@@ -184,16 +185,16 @@ func TestHealNeedsBothKeySets(t *testing.T) {
 func TestHealAndTheLedgerOfTheOtherSide(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(announce)
+	w.Update(announce)
 	f := w.forked()
-	w.update(prioritize(11))
-	f.update(retire("b"))
+	w.Update(prioritize(11))
+	f.Update(retire("b"))
 	theirs := func() *repo.Repo { // the fork's signers meet what is published here
-		cfg := f.config()
+		cfg := f.Config()
 		for _, n := range append(vendorKeys, reviewKeys...) {
-			cfg.Signers = append(cfg.Signers, w.signer(n))
+			cfg.Signers = append(cfg.Signers, w.Signer(n))
 		}
-		return repo.New(w.store, cfg)
+		return repo.New(w.Store, cfg)
 	}
 	signs := func(d *repo.Draft) error {
 		open, err := theirs().OpenDraft([]byte(bytesOf(t, d)))
@@ -201,9 +202,9 @@ func TestHealAndTheLedgerOfTheOtherSide(t *testing.T) {
 		if _, err := theirs().Diff(t.Context(), open); err != nil {
 			return err
 		}
-		return open.Sign(t.Context(), w.signer("vendor-1"))
+		return open.Sign(t.Context(), w.Signer("vendor-1"))
 	}
-	keyless := w.open("no-role")
+	keyless := w.Open("no-role")
 	ordinary, err := keyless.Stage(t.Context(), prioritize(13))
 	noErr(t, err)
 	if err := signs(ordinary); !errors.Is(err, signing.ErrRootBehind) {
@@ -224,8 +225,8 @@ func TestHealAndTheLedgerOfTheOtherSide(t *testing.T) {
 	if _, err := keyless.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(g.rootsFrom(1)...) }); !errors.Is(err, repo.ErrHeal) {
 		t.Fatal(err)
 	}
-	w.signAll(heal)
-	noErr(t, w.open().Publish(t.Context(), heal))
+	w.SignAll(heal)
+	noErr(t, w.Open().Publish(t.Context(), heal))
 	if err := theirs().Update(t.Context(), add("2")); err != nil {
 		t.Fatal(err)
 	}
@@ -237,12 +238,12 @@ func TestHealIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	f := w.forked()
-	w.update(prioritize(11))
-	f.update(prioritize(12))
+	w.Update(prioritize(11))
+	f.Update(prioritize(12))
 	other := newWorld(t)
-	other.update(prioritize(12))
+	other.Update(prioritize(12))
 	longer := f.forked()
-	longer.update(prioritize(13))
+	longer.Update(prioritize(13))
 	unsigned := bytes.Replace(f.rootsFrom(2)[0], []byte(`"sig":"`), []byte(`"sig":"00`), -1)
 	for name, tt := range map[string]struct {
 		fork [][]byte
@@ -260,7 +261,7 @@ func TestHealIsRefused(t *testing.T) {
 		"not from the beginning": {longer.rootsFrom(3), repo.ErrHeal, "ends with root v3"},
 		"out of order":           {[][]byte{f.rootsFrom(2)[0], f.rootsFrom(2)[0]}, tuf.ErrUntrusted, "is not a root chain"},
 	} {
-		_, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(tt.fork...) })
+		_, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(tt.fork...) })
 		if !errors.Is(err, repo.ErrHeal) || !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.why) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -269,20 +270,20 @@ func TestHealIsRefused(t *testing.T) {
 	// new one.
 	g := newWorld(t)
 	h := g.forked()
-	g.update(prioritize(11))
-	h.update(func(tx *repo.Tx) error {
+	g.Update(prioritize(11))
+	h.Update(func(tx *repo.Tx) error {
 		tx.Root().Locations = append(tx.Root().Locations, location("b", tuf.Primary, 5))
 		return tx.Root().Retire("a")
 	})
 	heal := func(tx *repo.Tx) error { return tx.Heal(h.rootsFrom(2)...) }
-	if _, err := g.open().Stage(t.Context(), heal); !errors.Is(err, tuf.ErrCharter) || !strings.Contains(err.Error(), "H7") {
+	if _, err := g.Open().Stage(t.Context(), heal); !errors.Is(err, tuf.ErrCharter) || !strings.Contains(err.Error(), "H7") {
 		t.Error(err)
 	}
-	g.update(both(heal, func(tx *repo.Tx) error {
+	g.Update(both(heal, func(tx *repo.Tx) error {
 		tx.Root().Locations = append(tx.Root().Locations, location("b", tuf.Primary, 5))
 		return nil
 	}))
-	if _, err := h.root().Next(g.rootsFrom(3)[0]); err != nil {
+	if _, err := h.Root().Next(g.rootsFrom(3)[0]); err != nil {
 		t.Error(err)
 	}
 }
@@ -294,24 +295,24 @@ func TestHealIsRefused(t *testing.T) {
 func TestHealOfAForgedPast(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(prioritize(11))
+	w.Update(prioritize(11))
 	f := w.forgery()
-	f.update(prioritize(12))
-	known := appendSignatures(t, w.rootsFrom(2)[0], f.signer("vendor-1"), f.signer("vendor-2"), f.signer("review-1"), f.signer("review-2"))
-	evil, err := f.open("no-role").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(known) })
+	f.Update(prioritize(12))
+	known := appendSignatures(t, w.rootsFrom(2)[0], f.Signer("vendor-1"), f.Signer("vendor-2"), f.Signer("review-1"), f.Signer("review-2"))
+	evil, err := f.Open("no-role").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Heal(known) })
 	if err != nil {
 		t.Fatal("the forgery must be one that a forger can stage:", err)
 	}
 	sign := func(store *memory, d *repo.Draft) error {
-		cfg := w.config() // the victim's ledger
+		cfg := w.Config() // the victim's ledger
 		open, err := repo.New(store, cfg).OpenDraft([]byte(bytesOf(t, d)))
 		noErr(t, err)
-		return open.Sign(t.Context(), w.signer("vendor-1"))
+		return open.Sign(t.Context(), w.Signer("vendor-1"))
 	}
-	if err := sign(f.store, evil); !errors.Is(err, signing.ErrRootBehind) {
+	if err := sign(f.Store, evil); !errors.Is(err, signing.ErrRootBehind) {
 		t.Fatal(err)
 	}
-	honest, err := w.open("no-role").Stage(t.Context(), renewRoot)
+	honest, err := w.Open("no-role").Stage(t.Context(), renewRoot)
 	noErr(t, err)
-	noErr(t, sign(w.store, honest))
+	noErr(t, sign(w.Store, honest))
 }

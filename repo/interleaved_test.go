@@ -164,36 +164,36 @@ type race struct {
 var racePasts = sync.OnceValue(func() [2]*race {
 	x := &race{world: emptyWorld(panicking{})}
 	x.watch()
-	x.update(x.found)
+	x.Update(x.Define)
 	for n := range 40 {
-		x.public(fmt.Sprint("key-", n), fmt.Sprint("other-", n)) // of later roots
+		x.Public(fmt.Sprint("key-", n), fmt.Sprint("other-", n)) // of later roots
 	}
-	x.update(func(tx *repo.Tx) error {
-		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: x.public("team")}})
+	x.Update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: x.Public("team")}})
 	})
 	for ; x.n < 3; x.n++ {
-		x.update(swap(x.n + 1))
-		x.now = x.now.Add(20 * time.Minute)
+		x.Update(swap(x.n + 1))
+		x.Now = x.Now.Add(20 * time.Minute)
 	}
 	// The first ones were made by handles with another Expiry.
 	x.published = nil
-	noErr(x.t, x.handle(x.store).Renew(context.Background()))
+	noErr(x.T, x.handle(x.Store).Renew(context.Background()))
 	y := x.copy()
 	y.rnd = rand.New(rand.NewPCG(1, 1))
 	y.dying = 4
-	if err := y.publish(y.handle(&shared{y.store, y.die})); !errors.Is(err, errKilled) {
+	if err := y.publish(y.handle(&shared{y.Store, y.die})); !errors.Is(err, errKilled) {
 		panic(err)
 	}
 	for range 4 {
-		y.now = y.now.Add(3 * time.Hour)
-		noErr(y.t, y.handle(y.store).Renew(context.Background()))
+		y.Now = y.Now.Add(3 * time.Hour)
+		noErr(y.T, y.handle(y.Store).Renew(context.Background()))
 	}
 	for _, x := range []*race{x, y} {
 		var err error
-		x.pin, err = x.handle(x.store).Pin(context.Background())
-		noErr(x.t, err)
-		x.draft, err = x.handle(x.store).Stage(context.Background(), add("draft"))
-		noErr(x.t, err)
+		x.pin, err = x.handle(x.Store).Pin(context.Background())
+		noErr(x.T, err)
+		x.draft, err = x.handle(x.Store).Stage(context.Background(), add("draft"))
+		noErr(x.T, err)
 	}
 	return [2]*race{x, y}
 })
@@ -214,7 +214,7 @@ var raceDrafts = &repo.PruneOptions{Drafts: time.Hour}
 func newRace(t *testing.T, seed uint64) *race {
 	rnd := rand.New(rand.NewPCG(seed, 12))
 	x := racePasts()[rnd.IntN(2)].copy()
-	x.t, x.rnd = t, rnd
+	x.T, x.rnd = t, rnd
 	next, stop := iter.Pull(x.work)
 	t.Cleanup(stop)
 	x.others = next
@@ -222,32 +222,32 @@ func newRace(t *testing.T, seed uint64) *race {
 }
 
 func (x *race) copy() *race {
-	out := &race{world: x.world.copy(), pin: x.pin, draft: x.draft, published: slices.Clone(x.published), n: x.n}
+	out := &race{world: x.world.Copy(), pin: x.pin, draft: x.draft, published: slices.Clone(x.published), n: x.n}
 	out.watch()
 	return out
 }
 
 // watch records what is listed, published and removed in the storage.
 func (x *race) watch() {
-	x.store.clock = func() time.Time { return x.now }
+	x.Store.Clock = func() time.Time { return x.Now }
 	x.removed = map[string][]byte{}
-	last := maps.Clone(x.store.files)
+	last := maps.Clone(x.Store.Files)
 	list := func() {
 		list := map[string]storage.FileInfo{}
-		for name, data := range x.store.files {
-			list[name] = storage.FileInfo{Name: name, Size: int64(len(data)), Written: x.store.written[name]}
+		for name, data := range x.Store.Files {
+			list[name] = storage.FileInfo{Name: name, Size: int64(len(data)), Written: x.Store.Written[name]}
 		}
 		x.listings = append(x.listings, list)
 	}
 	list()
-	x.store.after = func(name string) error {
-		if data, there := x.store.files[name]; there {
+	x.Store.After = func(name string) error {
+		if data, there := x.Store.Files[name]; there {
 			last[name] = data
 		} else {
 			x.removed[name] = last[name]
 		}
 		if list(); name == "metadata/timestamp.json" {
-			x.published = append(x.published, x.store.files[name])
+			x.published = append(x.published, x.Store.Files[name])
 		}
 		return nil
 	}
@@ -264,10 +264,10 @@ func (x *race) die(write bool) error {
 
 // handle returns a handle with every key.
 func (x *race) handle(s repo.Storage) *repo.Repo {
-	cfg := x.config()
+	cfg := x.Config()
 	cfg.Expiry = raceExpiry
-	for _, name := range slices.Sorted(maps.Keys(x.keys)) {
-		cfg.Signers = append(cfg.Signers, x.keys[name])
+	for _, name := range slices.Sorted(maps.Keys(x.Keys)) {
+		cfg.Signers = append(cfg.Signers, x.Keys[name])
 	}
 	return repo.New(s, cfg)
 }
@@ -308,9 +308,9 @@ func (x *race) root(r func() *repo.Repo) error {
 		case 0:
 			root.Locations = append(root.Locations[:2:2], location(fmt.Sprint("b", x.n), tuf.Mirror, 30))
 		case 1:
-			root.Classes[0].Roles[0].Keys = repo.Keys{Keys: x.public(key)}
+			root.Classes[0].Roles[0].Keys = repo.Keys{Keys: x.Public(key)}
 		default:
-			root.Timestamp.Keys, root.Snapshot.Keys = x.public(key), x.public(other)
+			root.Timestamp.Keys, root.Snapshot.Keys = x.Public(key), x.Public(other)
 		}
 		return nil
 	})
@@ -325,11 +325,11 @@ func (x *race) work(yield func(string) bool) {
 		}
 		return x.die(write)
 	}
-	open := func() *repo.Repo { return x.handle(&shared{x.store, call}) }
+	open := func() *repo.Repo { return x.handle(&shared{x.Store, call}) }
 	var waiting *repo.Draft
 	var since time.Time
 	for {
-		x.now = x.now.Add(time.Duration(x.rnd.IntN(20)) * time.Minute)
+		x.Now = x.Now.Add(time.Duration(x.rnd.IntN(20)) * time.Minute)
 		x.dying = 0
 		var err error
 		x.at = []string{"publish", "publish", "refresh", "root", "prune", "die", "stage"}[x.rnd.IntN(7)]
@@ -348,7 +348,7 @@ func (x *race) work(yield func(string) bool) {
 			err = x.publish(open())
 		case "stage":
 			switch {
-			case waiting != nil && x.now.Sub(since) >= raceDrafts.Drafts:
+			case waiting != nil && x.Now.Sub(since) >= raceDrafts.Drafts:
 				waiting = nil // its files may have been removed
 			case waiting != nil:
 				if err = open().Publish(context.Background(), waiting); errors.Is(err, repo.ErrStale) || errors.Is(err, repo.ErrPublished) {
@@ -357,7 +357,7 @@ func (x *race) work(yield func(string) bool) {
 				waiting = nil
 			default:
 				x.n++
-				since = x.now
+				since = x.Now
 				waiting, err = open().Stage(context.Background(), add(fmt.Sprint(x.n)))
 			}
 		}
@@ -368,7 +368,7 @@ func (x *race) work(yield func(string) bool) {
 			err = nil
 		}
 		if err != nil && !errors.Is(err, errKilled) && !x.faster(err) {
-			x.t.Errorf("others, at %s: %v", x.at, err)
+			x.T.Errorf("others, at %s: %v", x.at, err)
 			return
 		}
 		x.at = ""
@@ -388,15 +388,15 @@ func (x *race) faster(err error) bool {
 
 // heal publishes once more, and checks that the repository is then in order.
 func (x *race) heal() {
-	x.t.Helper()
-	noErr(x.t, x.publish(x.handle(x.store)))
+	x.T.Helper()
+	noErr(x.T, x.publish(x.handle(x.Store)))
 	x.kept()
-	x.whole(x.store)
+	x.whole(x.Store)
 }
 
 // victim is the storage of the call under test.
 func (x *race) victim() *late {
-	return &late{shared: shared{x.store, func(bool) error {
+	return &late{shared: shared{x.Store, func(bool) error {
 		steps := []int{0, 0, 0, 0, 1, 1, 2, 5, 15}[x.rnd.IntN(9)]
 		for range steps {
 			x.others()
@@ -412,17 +412,17 @@ func (x *race) finish() {
 			return
 		}
 	}
-	x.t.Fatal("the other processes never finish")
+	x.T.Fatal("the other processes never finish")
 }
 
 // kept checks that every file exists that a client may request by a timestamp that has
 // not expired.
 func (x *race) kept() {
-	x.t.Helper()
+	x.T.Helper()
 	decode := func(name string, to any) {
-		data, err := x.store.Read(x.t.Context(), name)
-		noErr(x.t, err)
-		noErr(x.t, json.Unmarshal(data, to))
+		data, err := x.Store.Read(x.T.Context(), name)
+		noErr(x.T, err)
+		noErr(x.T, json.Unmarshal(data, to))
 	}
 	type meta struct {
 		Signed struct {
@@ -433,8 +433,8 @@ func (x *race) kept() {
 	}
 	for _, data := range x.published {
 		var ts, snap meta
-		noErr(x.t, json.Unmarshal(data, &ts))
-		if !x.now.Before(ts.Signed.Expires) {
+		noErr(x.T, json.Unmarshal(data, &ts))
+		if !x.Now.Before(ts.Signed.Expires) {
 			continue
 		}
 		decode(fmt.Sprintf("metadata/%d.snapshot.json", ts.Signed.Meta["snapshot.json"].Version), &snap)
@@ -442,8 +442,8 @@ func (x *race) kept() {
 			var role meta
 			decode(fmt.Sprintf("metadata/%d.%s", v.Version, file), &role)
 			for path, v := range role.Signed.Targets {
-				if _, err := x.store.Read(x.t.Context(), layout.TargetName(path, v.Hashes.SHA256)); err != nil {
-					x.t.Errorf("a client with a valid timestamp requests a missing file: %v", err)
+				if _, err := x.Store.Read(x.T.Context(), layout.TargetName(path, v.Hashes.SHA256)); err != nil {
+					x.T.Errorf("a client with a valid timestamp requests a missing file: %v", err)
 				}
 			}
 		}
@@ -457,16 +457,16 @@ func (x *race) state(timestamp []byte) bool {
 
 // whole checks that a copy has one of the published states, and that it is complete.
 func (x *race) whole(place *memory) {
-	x.t.Helper()
-	if !x.state(place.files["metadata/timestamp.json"]) {
-		x.t.Error("a timestamp that was never published")
+	x.T.Helper()
+	if !x.state(place.Files["metadata/timestamp.json"]) {
+		x.T.Error("a timestamp that was never published")
 	}
-	report, err := mirror.Verify(x.t.Context(), place, x.pin, options(x.config()))
-	noErr(x.t, err)
+	report, err := mirror.Verify(x.T.Context(), place, x.pin, options(x.Config()))
+	noErr(x.T, err)
 	// The state may have been published hours ago.
 	report.Findings = slices.DeleteFunc(report.Findings, func(f mirror.Finding) bool { return f.Kind == mirror.FileExpired })
 	if !report.OK() {
-		x.t.Error(report)
+		x.T.Error(report)
 	}
 }
 
@@ -474,79 +474,79 @@ func (x *race) whole(place *memory) {
 // published first.
 var raced = map[string]func(x *race, s *late) error{
 	"Prune": func(x *race, s *late) error {
-		_, err := x.handle(s).Prune(x.t.Context(), raceDrafts)
+		_, err := x.handle(s).Prune(x.T.Context(), raceDrafts)
 		return err
 	},
 	"Verify": func(x *race, s *late) error {
-		report, err := mirror.Verify(x.t.Context(), s, x.pin, options(x.config()))
+		report, err := mirror.Verify(x.T.Context(), s, x.pin, options(x.Config()))
 		if err == nil && !report.OK() && !(x.at != "" && unfinished(report)) {
-			x.t.Errorf("the repository is in order (others at %q), the report says:\n%v", x.at, report)
+			x.T.Errorf("the repository is in order (others at %q), the report says:\n%v", x.at, report)
 		}
 		return err
 	},
 	"Clone": func(x *race, s *late) error {
 		copied := newMemory()
 		if x.rnd.IntN(2) == 0 {
-			copied = racePasts()[0].store.copy()
+			copied = racePasts()[0].Store.Copy()
 		}
-		copied.clock = x.store.clock
-		before := maps.Clone(copied.files)
-		err := mirror.Clone(x.t.Context(), copied, s, x.pin, options(x.config()))
+		copied.Clock = x.Store.Clock
+		before := maps.Clone(copied.Files)
+		err := mirror.Clone(x.T.Context(), copied, s, x.pin, options(x.Config()))
 		if err == nil || len(before) > 0 {
-			if err == nil || bytes.Equal(before["metadata/timestamp.json"], copied.files["metadata/timestamp.json"]) {
+			if err == nil || bytes.Equal(before["metadata/timestamp.json"], copied.Files["metadata/timestamp.json"]) {
 				x.whole(copied)
 			}
 		}
 		return err
 	},
 	"Status": func(x *race, s *late) error {
-		status, err := x.handle(s).Status(x.t.Context(), x.now)
+		status, err := x.handle(s).Status(x.T.Context(), x.Now)
 		if err == nil && len(status.Due) == 0 {
-			x.t.Error("nothing is ever due")
+			x.T.Error("nothing is ever due")
 		}
 		return err
 	},
 	"Export": func(x *race, s *late) error {
-		dir := x.t.TempDir()
-		err := x.handle(s).Export(x.t.Context(), x.draft, dir)
+		dir := x.T.TempDir()
+		err := x.handle(s).Export(x.T.Context(), x.draft, dir)
 		if err == nil {
 			d, err := repo.LoadDraft(filepath.Join(dir, "draft.json"))
-			noErr(x.t, err)
-			_, err = repo.New(repo.Folder(dir), &repo.Config{Pin: x.pin, Now: x.config().Now}).Diff(x.t.Context(), d)
-			noErr(x.t, err)
+			noErr(x.T, err)
+			_, err = repo.New(repo.Folder(dir), &repo.Config{Pin: x.pin, Now: x.Config().Now}).Diff(x.T.Context(), d)
+			noErr(x.T, err)
 		}
 		return err
 	},
 	"Bundle": func(x *race, s *late) error {
 		var b bytes.Buffer
-		err := mirror.Bundle(x.t.Context(), &b, s, x.pin, &mirror.BundleOptions{Metadata: true, Targets: func(string) bool { return true }})
+		err := mirror.Bundle(x.T.Context(), &b, s, x.pin, &mirror.BundleOptions{Metadata: true, Targets: func(string) bool { return true }})
 		if err == nil {
 			z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
-			noErr(x.t, err)
+			noErr(x.T, err)
 			place := newMemory()
-			noErr(x.t, mirror.Clone(x.t.Context(), place, client.FSSource(z), x.pin, options(x.config())))
+			noErr(x.T, mirror.Clone(x.T.Context(), place, client.FSSource(z), x.pin, options(x.Config())))
 			x.whole(place)
 		}
 		return err
 	},
 	"Pending": func(x *race, s *late) error {
-		_, err := x.handle(s).Pending(x.t.Context(), "review")
+		_, err := x.handle(s).Pending(x.T.Context(), "review")
 		return err
 	},
 	"Statements": func(x *race, s *late) error {
-		_, err := x.handle(s).Statements(x.t.Context(), "agent/3")
+		_, err := x.handle(s).Statements(x.T.Context(), "agent/3")
 		return err
 	},
 	"Diff": func(x *race, s *late) error {
-		_, err := x.handle(s).Diff(x.t.Context(), x.draft)
+		_, err := x.handle(s).Diff(x.T.Context(), x.draft)
 		return err
 	},
-	"Refresh": func(x *race, s *late) error { return x.handle(s).Renew(x.t.Context()) },
+	"Refresh": func(x *race, s *late) error { return x.handle(s).Renew(x.T.Context()) },
 	"Update":  func(x *race, s *late) error { return x.publish(x.handle(s)) },
 	"Pins": func(x *race, s *late) error {
-		pins, err := x.handle(s).Pins(x.t.Context())
+		pins, err := x.handle(s).Pins(x.T.Context())
 		if err == nil && len(pins) == 0 {
-			x.t.Error("no pins")
+			x.T.Error("no pins")
 		}
 		return err
 	},

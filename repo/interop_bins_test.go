@@ -64,13 +64,13 @@ func (base to) RoundTrip(r *http.Request) (*http.Response, error) {
 func binStory(t *testing.T, look stock) {
 	t.Parallel()
 	w := emptyWorld(t)
-	w.now = time.Now()
-	w.update(w.found)
-	first, err := w.store.Read(t.Context(), "metadata/1.root.json")
+	w.Now = time.Now()
+	w.Update(w.Define)
+	first, err := w.Store.Read(t.Context(), "metadata/1.root.json")
 	noErr(t, err)
-	pin, err := w.open().Pin(t.Context())
+	pin, err := w.Open().Pin(t.Context())
 	noErr(t, err)
-	server := httptest.NewServer(mirror.Handler(w.store))
+	server := httptest.NewServer(mirror.Handler(w.Store))
 	t.Cleanup(server.Close)
 	fresh := func() string {
 		dir := t.TempDir()
@@ -98,17 +98,17 @@ func binStory(t *testing.T, look stock) {
 		}
 	}
 	below := func(n int) func(int) bool { return func(i int) bool { return i < n } }
-	w.update(addFiles(0, 900))
-	w.update(approveFiles(0, 600))
+	w.Update(addFiles(0, 900))
+	w.Update(approveFiles(0, 600))
 	sees(below(600))
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Delegate("review", "agent", repo.Product{Role: "review-three", Paths: []string{"agent/3/*"}}),
-			tx.Delegate("vendor", "agent", repo.Product{Role: "team-three", Paths: []string{"agent/3/*"}, Keys: repo.Keys{Keys: w.public("team-three")}}))
+			tx.Delegate("vendor", "agent", repo.Product{Role: "team-three", Paths: []string{"agent/3/*"}, Keys: repo.Keys{Keys: w.Public("team-three")}}))
 	})
 	sees(below(600))
-	w.update(addFiles(900, 1500))
-	w.update(approveFiles(600, 1500)) // the remaining files are redistributed
+	w.Update(addFiles(900, 1500))
+	w.Update(approveFiles(600, 1500)) // the remaining files are redistributed
 	sees(below(1500))
-	w.update(func(tx *repo.Tx) error { return tx.Remove("review", file(3)) })
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("review", file(3)) })
 	sees(func(i int) bool { return i != 3 })
 }

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -120,11 +118,11 @@ func haveTUFJS(t *testing.T) {
 func stockStory(t *testing.T, look stock) {
 	t.Parallel()
 	w := emptyWorld(t)
-	w.now = time.Now()
-	w.update(w.found)
-	first, err := w.store.Read(t.Context(), "metadata/1.root.json")
+	w.Now = time.Now()
+	w.Update(w.Define)
+	first, err := w.Store.Read(t.Context(), "metadata/1.root.json")
 	noErr(t, err)
-	server := httptest.NewServer(w.store)
+	server := httptest.NewServer(w.Store)
 	t.Cleanup(server.Close)
 	fresh := func() string {
 		dir := t.TempDir()
@@ -149,58 +147,44 @@ func stockStory(t *testing.T, look stock) {
 	}
 	want := map[string]any{"agent/1": nil, "agent/deep/er/1": nil, "agent/never": nil, "elsewhere": nil}
 	sees(want)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(add("1")(tx), tx.Add("vendor", "agent/deep/er/1", strings.NewReader("deep"), nil), add("never")(tx))
 	})
 	sees(want) // the vendor lists them: not enough
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(approve("1")(tx), tx.Approve("review", "agent/deep/er/1", nil))
 	})
 	want["agent/1"], want["agent/deep/er/1"] = "agent 1", "deep"
 	sees(want)
 
-	w.update(announce)
-	w.update(func(tx *repo.Tx) error { // cut over: only the review keys of root stay
+	w.Update(announce)
+	w.Update(func(tx *repo.Tx) error { // cut over: only the review keys of root stay
 		r := tx.Root()
-		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("timestamp-2"), w.public("snapshot-2"), w.public("targets-2")
-		r.Parties[0].Keys = w.public("vendor-3", "vendor-4")
-		r.Classes[0].Roles[0].Keys.Keys, r.Classes[0].Roles[1].Keys.Keys = w.public("vendor-release-2"), w.public("review-release-2")
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.Public("timestamp-2"), w.Public("snapshot-2"), w.Public("targets-2")
+		r.Parties[0].Keys = w.Public("vendor-3", "vendor-4")
+		r.Classes[0].Roles[0].Keys.Keys, r.Classes[0].Roles[1].Keys.Keys = w.Public("vendor-release-2"), w.Public("review-release-2")
 		return r.Retire("a")
 	})
 	sees(want)
-	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return add("2")(tx) })
-	w.update(approve("2"))
-	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
+	w.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return add("2")(tx) })
+	w.Update(approve("2"))
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
 	want["agent/1"], want["agent/2"] = nil, "agent 2"
 	sees(want)
 
 	// There are hash bins at both parties, then a product of the review party with its own
 	// keys.
-	w.update(addFiles(0, 600))
-	w.update(approveFiles(0, 599))
-	w.update(func(tx *repo.Tx) error { return tx.Remove("review", file(42)) })
+	w.Update(addFiles(0, 600))
+	w.Update(approveFiles(0, 599))
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("review", file(42)) })
 	want[file(0)], want[file(598)], want[file(599)], want[file(42)] = "0", "598", nil, nil
 	sees(want)
-	w.update(func(tx *repo.Tx) error {
-		return tx.Delegate("review", "agent", repo.Product{Role: "third", Paths: []string{"agent/3/*"}, Keys: repo.Keys{Keys: w.public("third")}})
+	w.Update(func(tx *repo.Tx) error {
+		return tx.Delegate("review", "agent", repo.Product{Role: "third", Paths: []string{"agent/3/*"}, Keys: repo.Keys{Keys: w.Public("third")}})
 	})
 	want[file(3)], want[file(4)], want["agent/deep/er/1"] = "3", "4", "deep"
 	sees(want)
-	w.update(func(tx *repo.Tx) error { return tx.Remove("review", file(3)) })
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("review", file(3)) })
 	want[file(3)] = nil
 	sees(want)
-}
-
-// ServeHTTP serves the storage as any web server would.
-func (m *memory) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	data, err := m.Read(r.Context(), strings.TrimPrefix(r.URL.Path, "/"))
-	if errors.Is(err, fs.ErrNotExist) {
-		http.NotFound(rw, r)
-		return
-	}
-	if err != nil {
-		http.Error(rw, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	rw.Write(data)
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/signing"
@@ -48,33 +49,33 @@ type machine struct {
 	store  repo.Storage
 }
 
-func (w *world) machine() *machine { return &machine{w, newMemory(), w.store} }
+func (w *world) machine() *machine { return &machine{w, newMemory(), w.Store} }
 
 func (m *machine) open(keys ...string) *repo.Repo {
-	cfg := m.w.config()
-	cfg.Ledger, cfg.Pin = signing.StorageLedger(m.ledger), m.w.pin()
+	cfg := m.w.Config()
+	cfg.Ledger, cfg.Pin = signing.StorageLedger(m.ledger), m.w.Pin()
 	for _, k := range keys {
-		cfg.Signers = append(cfg.Signers, m.w.signer(k))
+		cfg.Signers = append(cfg.Signers, m.w.Signer(k))
 	}
 	return repo.New(m.store, cfg)
 }
 
 // adopts records the published state in the machine's ledger.
 func (m *machine) adopts() *machine {
-	m.w.t.Helper()
-	digest, err := m.w.open().AdoptDigest(m.w.t.Context())
-	noErr(m.w.t, err)
-	noErr(m.w.t, m.open().Adopt(m.w.t.Context(), digest))
+	m.w.T.Helper()
+	digest, err := m.w.Open().AdoptDigest(m.w.T.Context())
+	noErr(m.w.T, err)
+	noErr(m.w.T, m.open().Adopt(m.w.T.Context(), digest))
 	return m
 }
 
 // refuses checks that fn fails, and that neither storage nor ledger changes.
 func (m *machine) refuses(want error, fn func() error) {
-	m.w.t.Helper()
-	before := m.ledger.copy()
-	m.w.refused(want, fn)
-	if !maps.EqualFunc(before.files, m.ledger.files, bytes.Equal) {
-		m.w.t.Fatal("refused, but recorded")
+	m.w.T.Helper()
+	before := m.ledger.Copy()
+	m.w.Refused(want, fn)
+	if !maps.EqualFunc(before.Files, m.ledger.Files, bytes.Equal) {
+		m.w.T.Fatal("refused, but recorded")
 	}
 }
 
@@ -113,30 +114,30 @@ func calls(t *testing.T, r *repo.Repo, d *repo.Draft) map[string]func() error {
 func TestNoPin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	d, err := w.open(vendorKeys...).Stage(t.Context(), add("2"))
+	w.Update(add("1"))
+	d, err := w.Open(vendorKeys...).Stage(t.Context(), add("2"))
 	noErr(t, err)
-	cfg := &repo.Config{Now: func() time.Time { return w.now }}
-	for _, k := range w.keys {
+	cfg := &repo.Config{Now: func() time.Time { return w.Now }}
+	for _, k := range w.Keys {
 		cfg.Signers = append(cfg.Signers, k)
 	}
-	for name, call := range calls(t, repo.New(w.store, cfg), d) {
-		t.Run(name, func(t *testing.T) { w.refused(signing.ErrNoPin, call) })
+	for name, call := range calls(t, repo.New(w.Store, cfg), d) {
+		t.Run(name, func(t *testing.T) { w.Refused(signing.ErrNoPin, call) })
 	}
 	// A pin is enough to read, not to sign.
-	cfg.Pin = w.pin()
-	r := repo.New(w.store, cfg)
+	cfg.Pin = w.Pin()
+	r := repo.New(w.Store, cfg)
 	if _, err := r.Pending(t.Context(), "review"); err != nil {
 		t.Error(err)
 	}
-	w.refused(signing.ErrNoLedger, func() error { return r.Update(t.Context(), add("2")) })
-	w.refused(signing.ErrNoLedger, func() error { return r.Renew(t.Context()) })
+	w.Refused(signing.ErrNoLedger, func() error { return r.Update(t.Context(), add("2")) })
+	w.Refused(signing.ErrNoLedger, func() error { return r.Renew(t.Context()) })
 	// A draft that no handle opened signs nothing.
 	data, err := d.Bytes()
 	noErr(t, err)
 	loose, err := repo.OpenDraft(data)
 	noErr(t, err)
-	wantErr(t, loose.Sign(t.Context(), w.signer("vendor-release")), signing.ErrNoPin)
+	wantErr(t, loose.Sign(t.Context(), w.Signer("vendor-release")), signing.ErrNoPin)
 	if _, err := loose.Payload("vendor-agent"); !errors.Is(err, signing.ErrNoPin) {
 		t.Error(err)
 	}
@@ -145,20 +146,20 @@ func TestNoPin(t *testing.T) {
 // forgery is a repository that an attacker made: it claims the true identity, and its
 // roles list the true public keys alongside those of the attacker.
 func (w *world) forgery() *world {
-	w.t.Helper()
-	f := &world{t: w.t, now: w.now, store: newMemory(), keys: map[string]tuf.Signer{}}
+	w.T.Helper()
+	f := &world{&repotest.World{T: w.T, Now: w.Now, Store: newMemory(), Keys: map[string]tuf.Signer{}}}
 	for _, name := range []string{"timestamp", "snapshot", "targets", "vendor-release", "vendor-1", "vendor-2"} {
-		f.keys[name] = w.signer(name)
+		f.Keys[name] = w.Signer(name)
 	}
-	f.update(func(tx *repo.Tx) error {
+	f.Update(func(tx *repo.Tx) error {
 		r := tx.Root()
-		err := f.found(tx)
-		r.RepoID = w.root().Charter().RepoID()
-		r.Classes[0].Roles[1].Keys.Keys = append(r.Classes[0].Roles[1].Keys.Keys, w.signer("review-release").Key())
+		err := f.Define(tx)
+		r.RepoID = w.Root().Charter().RepoID()
+		r.Classes[0].Roles[1].Keys.Keys = append(r.Classes[0].Roles[1].Keys.Keys, w.Signer("review-release").Key())
 		return err
 	})
-	f.update(add("1"))
-	f.update(approve("1"))
+	f.Update(add("1"))
+	f.Update(approve("1"))
 	return f
 }
 
@@ -167,27 +168,27 @@ func (w *world) forgery() *world {
 func TestForgedRepository(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(approve("1"))
+	w.Update(add("1"))
+	w.Update(approve("1"))
 	f := w.forgery()
-	d, err := f.open(vendorKeys...).Stage(t.Context(), add("2"))
+	d, err := f.Open(vendorKeys...).Stage(t.Context(), add("2"))
 	noErr(t, err)
 	m := w.machine().adopts()
-	m.store = f.store
+	m.store = f.Store
 	pinned := m.open("review-release", "timestamp")
-	cfg := w.config()
-	cfg.Signers = append(cfg.Signers, w.signer("review-release"), w.signer("timestamp"))
-	remembered := repo.New(f.store, cfg)
+	cfg := w.Config()
+	cfg.Signers = append(cfg.Signers, w.Signer("review-release"), w.Signer("timestamp"))
+	remembered := repo.New(f.Store, cfg)
 	for anchor, r := range map[string]*repo.Repo{"pin": pinned, "ledger": remembered} {
 		for name, call := range calls(t, r, d) {
-			t.Run(anchor+" "+name, func(t *testing.T) { f.refused(tuf.ErrUntrusted, call) })
+			t.Run(anchor+" "+name, func(t *testing.T) { f.Refused(tuf.ErrUntrusted, call) })
 		}
 	}
 	// Another identity selects another ledger, which is empty.
 	foreign := newWorld(t)
-	f.refused(signing.ErrNoPin, func() error { _, err := repo.New(foreign.store, cfg).Pin(t.Context()); return err })
+	f.Refused(signing.ErrNoPin, func() error { _, err := repo.New(foreign.Store, cfg).Pin(t.Context()); return err })
 	// The true repository can be edited as before.
-	noErr(t, m.w.open("vendor-release", "timestamp", "snapshot").Update(t.Context(), add("2")))
+	noErr(t, m.w.Open("vendor-release", "timestamp", "snapshot").Update(t.Context(), add("2")))
 }
 
 // appendSignatures adds signatures to a file, which needs no key of the repository.
@@ -217,28 +218,28 @@ func appendSignatures(t *testing.T, file []byte, signers ...tuf.Signer) []byte {
 func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(approve("1"))
-	w.update(announce) // so that its charter has a seq that another root can lead to
-	w.now = w.now.Add(time.Hour)
-	w.update(renewRoot)
-	cfg := w.config()
-	cfg.Ledger, cfg.Pin = nil, w.root().Bytes() // the bytes of root 3, which are not a pin for products
-	chain, err := repo.New(w.store, cfg).Chain(t.Context())
+	w.Update(add("1"))
+	w.Update(approve("1"))
+	w.Update(announce) // so that its charter has a seq that another root can lead to
+	w.Now = w.Now.Add(time.Hour)
+	w.Update(renewRoot)
+	cfg := w.Config()
+	cfg.Ledger, cfg.Pin = nil, w.Root().Bytes() // the bytes of root 3, which are not a pin for products
+	chain, err := repo.New(w.Store, cfg).Chain(t.Context())
 	if err != nil || len(chain) != 3 {
 		t.Fatal("a valid chain is not accepted from root 1 on:", len(chain), err)
 	}
 
 	f := w.forgery()
-	attackers := []tuf.Signer{f.signer("vendor-1"), f.signer("vendor-2"), f.signer("review-1"), f.signer("review-2")}
-	w.store.files["metadata/1.root.json"] = f.store.files["metadata/1.root.json"]
-	w.store.files["metadata/2.root.json"] = appendSignatures(t, w.store.files["metadata/2.root.json"], attackers...)
-	forged, err := tuf.OpenRoot(w.store.files["metadata/1.root.json"], nil)
+	attackers := []tuf.Signer{f.Signer("vendor-1"), f.Signer("vendor-2"), f.Signer("review-1"), f.Signer("review-2")}
+	w.Store.Files["metadata/1.root.json"] = f.Store.Files["metadata/1.root.json"]
+	w.Store.Files["metadata/2.root.json"] = appendSignatures(t, w.Store.Files["metadata/2.root.json"], attackers...)
+	forged, err := tuf.OpenRoot(w.Store.Files["metadata/1.root.json"], nil)
 	noErr(t, err)
-	if _, err := forged.Next(w.store.files["metadata/2.root.json"]); err != nil {
+	if _, err := forged.Next(w.Store.Files["metadata/2.root.json"]); err != nil {
 		t.Fatal("the forgery must lead to the true root:", err)
 	}
-	r := repo.New(w.store, cfg)
+	r := repo.New(w.Store, cfg)
 	chain, err = r.Chain(t.Context())
 	if err != nil || len(chain) != 2 || chain[0].Version() != 2 {
 		t.Fatalf("%d roots, %v", len(chain), err)
@@ -247,13 +248,13 @@ func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 		t.Errorf("%d pins, %v", len(pins), err)
 	}
 	files, err := r.RootFiles(t.Context())
-	if err != nil || len(files) != 3 || !bytes.Equal(files[0].Data, w.store.files["metadata/1.root.json"]) {
+	if err != nil || len(files) != 3 || !bytes.Equal(files[0].Data, w.Store.Files["metadata/1.root.json"]) {
 		t.Errorf("served: %d files, %v", len(files), err)
 	}
 	// A damaged or missing early root does not matter to readers with a later pin.
 	for _, data := range [][]byte{[]byte("{"), nil} {
-		if w.store.files["metadata/1.root.json"] = data; data == nil {
-			delete(w.store.files, "metadata/1.root.json")
+		if w.Store.Files["metadata/1.root.json"] = data; data == nil {
+			delete(w.Store.Files, "metadata/1.root.json")
 		}
 		if chain, err := r.Chain(t.Context()); err != nil || chain[len(chain)-1].Version() != 3 {
 			t.Errorf("%v", err)
@@ -266,18 +267,18 @@ func TestOlderRootsAreBelievedBackwards(t *testing.T) {
 func TestNothingIsVerifiedUnderAnOlderForgedRoot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", &repo.ReviewRecord{}) })
-	w.now = w.now.Add(time.Hour)
-	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	pin, err := w.open().Pin(t.Context())
+	w.Update(add("1"))
+	w.Update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", &repo.ReviewRecord{}) })
+	w.Now = w.Now.Add(time.Hour)
+	w.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	pin, err := w.Open().Pin(t.Context())
 	noErr(t, err)
 	name := "targets/agent/" + sum("agent 1") + ".1.reviews/review-agent.1.json"
-	if w.store.files[name] == nil {
+	if w.Store.Files[name] == nil {
 		t.Fatal("no statement at", name)
 	}
 	findings := func(store *memory) (out []string) {
-		report, err := mirror.Verify(t.Context(), store, pin, options(w.config()))
+		report, err := mirror.Verify(t.Context(), store, pin, options(w.Config()))
 		noErr(t, err)
 		for _, f := range report.Findings {
 			if f.Name == name {
@@ -286,15 +287,15 @@ func TestNothingIsVerifiedUnderAnOlderForgedRoot(t *testing.T) {
 		}
 		return out
 	}
-	if got := findings(w.store); len(got) != 0 {
+	if got := findings(w.Store); len(got) != 0 {
 		t.Fatalf("the true statement: %q", got)
 	}
 	f := w.forgery()
-	f.update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", &repo.ReviewRecord{}) })
-	bad := w.store.copy()
-	bad.files["metadata/1.root.json"] = f.store.files["metadata/1.root.json"]
-	bad.files["metadata/2.root.json"] = appendSignatures(t, bad.files["metadata/2.root.json"], f.signer("vendor-1"), f.signer("vendor-2"), f.signer("review-1"), f.signer("review-2"))
-	if bad.files[name] = f.store.files[name]; bad.files[name] == nil {
+	f.Update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/1", &repo.ReviewRecord{}) })
+	bad := w.Store.Copy()
+	bad.Files["metadata/1.root.json"] = f.Store.Files["metadata/1.root.json"]
+	bad.Files["metadata/2.root.json"] = appendSignatures(t, bad.Files["metadata/2.root.json"], f.Signer("vendor-1"), f.Signer("vendor-2"), f.Signer("review-1"), f.Signer("review-2"))
+	if bad.Files[name] = f.Store.Files[name]; bad.Files[name] == nil {
 		t.Fatal("the forged repository has no statement")
 	}
 	if got := findings(bad); !slices.Contains(got, "untrusted") {
@@ -307,15 +308,15 @@ func TestNothingIsVerifiedUnderAnOlderForgedRoot(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(approve("1"))
+	w.Update(add("1"))
+	w.Update(approve("1"))
 	m := w.machine()
 	r := m.open("review-release")
 	m.refuses(signing.ErrNoLedger, func() error {
 		_, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 		return err
 	})
-	digest, err := w.open().AdoptDigest(t.Context())
+	digest, err := w.Open().AdoptDigest(t.Context())
 	noErr(t, err)
 	_, err = r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 	if !strings.Contains(err.Error(), digest) {
@@ -329,29 +330,29 @@ func TestAdopt(t *testing.T) {
 		t.Error(err)
 	}
 	// The digest covers the own roles and the newest root.
-	w.update(add("2"))
-	if again, err := w.open().AdoptDigest(t.Context()); err != nil || again == digest {
+	w.Update(add("2"))
+	if again, err := w.Open().AdoptDigest(t.Context()); err != nil || again == digest {
 		t.Error("another vendor-agent, the same digest:", err)
 	}
-	cfg := w.config()
+	cfg := w.Config()
 	cfg.Party = "review"
 	mine := func() string {
-		d, err := repo.New(w.store, cfg).AdoptDigest(t.Context())
+		d, err := repo.New(w.Store, cfg).AdoptDigest(t.Context())
 		noErr(t, err)
 		return d
 	}
 	before := mine()
-	w.update(add("3"))
+	w.Update(add("3"))
 	if mine() != before {
 		t.Error("the vendor's role is not the review party's own")
 	}
-	w.update(approve("3"))
+	w.Update(approve("3"))
 	if mine() == before {
 		t.Error("another review-agent, the same digest")
 	}
 	before = mine()
-	w.now = w.now.Add(time.Hour)
-	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	w.Now = w.Now.Add(time.Hour)
+	w.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	if mine() == before {
 		t.Error("another root, the same digest")
 	}
@@ -369,16 +370,16 @@ func TestDamagedLedger(t *testing.T) {
 		return err
 	}
 	noErr(t, resign())
-	good := m.ledger.copy()
-	name := slices.Collect(maps.Keys(good.files))[0]
-	doc := good.files[name]
+	good := m.ledger.Copy()
+	name := slices.Collect(maps.Keys(good.Files))[0]
+	doc := good.Files[name]
 	foreign := newWorld(t)
 	for what, bad := range map[string][]byte{
 		"empty":          {},
 		"cut":            doc[:len(doc)/2],
 		"one digit":      bytes.Replace(doc, []byte(`"version":1`), []byte(`"version":2`), 1),
 		"zeros":          make([]byte, len(doc)),
-		"of another":     foreign.ledger.copy().files[slices.Collect(maps.Keys(foreign.ledger.files))[0]],
+		"of another":     foreign.Ledger.Copy().Files[slices.Collect(maps.Keys(foreign.Ledger.Files))[0]],
 		"later format":   bytes.Replace(doc, []byte(`"visum-ledger":1`), []byte(`"visum-ledger":2`), 1),
 		"unknown member": bytes.Replace(doc, []byte(`"visum-ledger":1`), []byte(`"later":1,"visum-ledger":1`), 1),
 		"twice":          bytes.Replace(doc, []byte(`"visum-ledger":1`), []byte(`"visum-ledger":1,"visum-ledger":1`), 1),
@@ -388,9 +389,9 @@ func TestDamagedLedger(t *testing.T) {
 			if bytes.Equal(bad, doc) {
 				t.Fatal("nothing was damaged")
 			}
-			m.ledger.files[name] = bad
+			m.ledger.Files[name] = bad
 			m.refuses(signing.ErrLedger, resign)
-			m.ledger.files[name] = doc
+			m.ledger.Files[name] = doc
 			noErr(t, resign())
 		})
 	}
@@ -400,25 +401,25 @@ func TestDamagedLedger(t *testing.T) {
 func TestLedgerFails(t *testing.T) {
 	t.Parallel()
 	start := newWorld(t)
-	start.update(add("1"))
-	start.pin()
+	start.Update(add("1"))
+	start.Pin()
 	for _, after := range []bool{false, true} {
-		w := start.copy()
+		w := start.Copy()
 		m := w.machine().adopts()
 		unsigned, err := m.open().Stage(t.Context(), approve("1"))
 		noErr(t, err)
 		d := travel(t, unsigned)
-		killed := m.ledger.kill(1, after)
-		if err := d.Sign(t.Context(), w.signer("review-release")); !errors.Is(err, errKilled) || !killed() {
+		killed := m.ledger.Kill(1, after)
+		if err := d.Sign(t.Context(), w.Signer("review-release")); !errors.Is(err, errKilled) || !killed() {
 			t.Fatalf("after its effect %t: %v", after, err)
 		}
 		if got := d.Missing(); len(got) == 0 {
 			t.Fatal("signed without a record")
 		}
-		m.ledger.before, m.ledger.after = nil, nil
-		noErr(t, d.Sign(t.Context(), w.signer("review-release")))
-		noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
-		w.sees("root 1 agent/1")
+		m.ledger.Before, m.ledger.After = nil, nil
+		noErr(t, d.Sign(t.Context(), w.Signer("review-release")))
+		noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
+		w.Sees("root 1 agent/1")
 	}
 }
 
@@ -426,8 +427,8 @@ func TestLedgerFails(t *testing.T) {
 func TestImportLedger(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(approve("1"))
+	w.Update(add("1"))
+	w.Update(approve("1"))
 	ann, ben := w.machine().adopts(), w.machine().adopts()
 	recall, err := ann.open("review-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "it leaks"}) })
 	noErr(t, err)
@@ -451,7 +452,7 @@ func TestImportLedger(t *testing.T) {
 	cleo.refuses(signing.ErrTakenBack, func() error { _, err := cleo.open("review-release").Stage(t.Context(), resign); return err })
 
 	foreign := newWorld(t)
-	theirs, err := foreign.open().ExportLedger(t.Context())
+	theirs, err := foreign.Open().ExportLedger(t.Context())
 	noErr(t, err)
 	for what, bad := range map[string][]byte{"foreign": theirs, "cut": data[:100], "nothing": nil} {
 		t.Run(what, func(t *testing.T) {
@@ -459,10 +460,10 @@ func TestImportLedger(t *testing.T) {
 		})
 	}
 	// The other ledger has seen a root that is not published here.
-	ahead := w.copy()
-	ahead.now = ahead.now.Add(time.Hour)
-	ahead.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	further, err := ahead.open().ExportLedger(t.Context())
+	ahead := w.Copy()
+	ahead.Now = ahead.Now.Add(time.Hour)
+	ahead.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	further, err := ahead.Open().ExportLedger(t.Context())
 	noErr(t, err)
 	ben.refuses(signing.ErrRootBehind, func() error { return ben.open().ImportLedger(t.Context(), further) })
 }
@@ -470,13 +471,13 @@ func TestImportLedger(t *testing.T) {
 // A ledger in a directory has one file for each repository.
 func TestDirLedgerFile(t *testing.T) {
 	w, dir := newWorld(t), filepath.Join(t.TempDir(), "ledger")
-	cfg := w.config()
-	cfg.Ledger, cfg.Pin = signing.DirLedger(dir), w.pin()
-	r := repo.New(w.store, cfg)
+	cfg := w.Config()
+	cfg.Ledger, cfg.Pin = signing.DirLedger(dir), w.Pin()
+	r := repo.New(w.Store, cfg)
 	digest, err := r.AdoptDigest(t.Context())
 	noErr(t, err)
 	noErr(t, r.Adopt(context.Background(), digest))
-	if _, err := os.Stat(filepath.Join(dir, w.root().Charter().RepoID()+".ledger.json")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, w.Root().Charter().RepoID()+".ledger.json")); err != nil {
 		t.Error(err)
 	}
 }

@@ -40,44 +40,44 @@ func (m *moving) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 func TestListGoneMeanwhile(t *testing.T) {
 	t.Parallel()
 	past := dated(t)
-	past.update(func(tx *repo.Tx) error {
+	past.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}}),
 			tx.Add("vendor", "agent/team/1", strings.NewReader("1"), nil))
 	})
-	pin := past.pin()
+	pin := past.Pin()
 	for name, x := range map[string]struct {
 		do   func(w *world, s repo.Storage) error
 		want error
 	}{
 		"Status": {func(w *world, s repo.Storage) error {
-			_, err := repo.New(s, w.config()).Status(t.Context(), w.now)
+			_, err := repo.New(s, w.Config()).Status(t.Context(), w.Now)
 			return err
 		}, nil},
 		"Verify": {func(w *world, s repo.Storage) error {
-			report, err := mirror.Verify(t.Context(), s, pin, options(w.config()))
+			report, err := mirror.Verify(t.Context(), s, pin, options(w.Config()))
 			if err == nil && !report.OK() {
 				t.Error(report)
 			}
 			return err
 		}, nil},
 		"Clone": {func(w *world, s repo.Storage) error {
-			return mirror.Clone(t.Context(), newMemory(), storage.SourceOf(s), pin, options(w.config()))
+			return mirror.Clone(t.Context(), newMemory(), storage.SourceOf(s), pin, options(w.Config()))
 		}, repo.ErrConflict},
 		"Bundle": {func(w *world, s repo.Storage) error {
-			return mirror.Bundle(t.Context(), io.Discard, s, w.pin(), &mirror.BundleOptions{Metadata: true})
+			return mirror.Bundle(t.Context(), io.Discard, s, w.Pin(), &mirror.BundleOptions{Metadata: true})
 		}, repo.ErrConflict},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := past.copy()
-			w.t = t
-			w.store.clock = func() time.Time { return w.now }
-			s := &moving{memory: w.store, name: "metadata/1.team.json"}
+			w := past.Copy()
+			w.T = t
+			w.Store.Clock = func() time.Time { return w.Now }
+			s := &moving{memory: w.Store, name: "metadata/1.team.json"}
 			s.do = func() {
-				w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/team/2", strings.NewReader("2"), nil) })
-				w.now = w.now.Add(2 * 24 * time.Hour)
-				noErr(t, w.open().Renew(t.Context()))
+				w.Update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/team/2", strings.NewReader("2"), nil) })
+				w.Now = w.Now.Add(2 * 24 * time.Hour)
+				noErr(t, w.Open().Renew(t.Context()))
 				w.prune(&repo.PruneOptions{Drafts: time.Hour})
-				if w.store.files[s.name] != nil {
+				if w.Store.Files[s.name] != nil {
 					t.Error("it is still there")
 				}
 			}

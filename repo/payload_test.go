@@ -36,19 +36,19 @@ func TestSignedElsewhere(t *testing.T) {
 		made[name], _, err = keys.ReadPublic(file(name + ".pub"))
 		noErr(t, err)
 	}
-	draft, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
-		err := w.found(tx)
+	draft, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error {
+		err := w.Define(tx)
 		tx.Root().Parties[0].Keys = []tuf.Key{made["ed25519"], made["P-256"]}
 		tx.Root().Parties[1].Keys = []tuf.Key{made["P-384"], made["RSA"]}
 		return err
 	})
 	noErr(t, err)
-	for _, s := range w.keys { // the release roles' and the online ones
+	for _, s := range w.Keys { // the release roles' and the online ones
 		_ = draft.Sign(t.Context(), s)
 	}
 	travels, err := draft.Bytes()
 	noErr(t, err)
-	draft, err = w.open("timestamp").OpenDraft(travels)
+	draft, err = w.Open("timestamp").OpenDraft(travels)
 	noErr(t, err)
 
 	payload, err := draft.PayloadFirst("root", draft.Digest())
@@ -73,8 +73,8 @@ func TestSignedElsewhere(t *testing.T) {
 	noErr(t, err)
 	wantErr(t, draft.AddSignature("root", made["P-256"].ID(), sigs["ed25519"]), repo.ErrSignature)
 	wantErr(t, draft.AddSignature("root", made["P-256"].ID(), nil), repo.ErrSignature)
-	wantErr(t, draft.AddSignature("targets", w.signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrSignature)
-	wantErr(t, draft.AddSignature("root", w.signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrNoPart)
+	wantErr(t, draft.AddSignature("targets", w.Signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrSignature)
+	wantErr(t, draft.AddSignature("root", w.Signer("targets").Key().ID(), sigs["ed25519"]), repo.ErrNoPart)
 	wantErr(t, draft.AddSignature("unknown", made["P-256"].ID(), sigs["P-256"]), repo.ErrNoPart)
 	_, err = draft.Payload("unknown")
 	wantErr(t, err, repo.ErrNoPart)
@@ -90,19 +90,19 @@ func TestSignedElsewhere(t *testing.T) {
 	if missing := draft.Missing(); len(missing) != 0 {
 		t.Fatal(missing)
 	}
-	noErr(t, w.open().Publish(t.Context(), draft))
-	w.sees("root 1")
+	noErr(t, w.Open().Publish(t.Context(), draft))
+	w.Sees("root 1")
 }
 
 // A draft may lie about the key of an id; then no signature is accepted for it.
 func TestSignatureForAnotherKeysID(t *testing.T) {
 	w := newWorld(t)
-	draft, err := w.open("vendor-1").Stage(t.Context(), add("1"))
+	draft, err := w.Open("vendor-1").Stage(t.Context(), add("1"))
 	noErr(t, err)
 	data, err := draft.Bytes()
 	noErr(t, err)
-	honest, attacker := w.signer("vendor-release").Key(), w.signer("attacker")
-	draft, err = w.open("vendor-1").OpenDraft([]byte(strings.ReplaceAll(string(data), honest.Public, attacker.Key().Public)))
+	honest, attacker := w.Signer("vendor-release").Key(), w.Signer("attacker")
+	draft, err = w.Open("vendor-1").OpenDraft([]byte(strings.ReplaceAll(string(data), honest.Public, attacker.Key().Public)))
 	noErr(t, err)
 	payload, err := draft.Payload("vendor-agent")
 	noErr(t, err)
@@ -122,8 +122,8 @@ func TestRootKeysSignRootsOnly(t *testing.T) {
 	} {
 		for _, key := range []string{"vendor-1", "review-2"} {
 			t.Run(name+" "+key, func(t *testing.T) {
-				w.refused(repo.ErrKeyReuse, func() error {
-					return w.try(func(tx *repo.Tx) error { give(tx.Root(), w.public(key)); return nil })
+				w.Refused(repo.ErrKeyReuse, func() error {
+					return w.Try(func(tx *repo.Tx) error { give(tx.Root(), w.Public(key)); return nil })
 				})
 			})
 		}
@@ -134,13 +134,13 @@ func TestRootKeysSignRootsOnly(t *testing.T) {
 func TestProductKeysAreTheirParties(t *testing.T) {
 	w := newWorld(t)
 	for _, key := range []string{"vendor-1", "review-2", "review-release"} {
-		w.refused(repo.ErrKeyReuse, func() error {
-			return w.try(func(tx *repo.Tx) error {
-				return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.public("team", key)}})
+		w.Refused(repo.ErrKeyReuse, func() error {
+			return w.Try(func(tx *repo.Tx) error {
+				return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.Public("team", key)}})
 			})
 		})
 	}
-	w.update(func(tx *repo.Tx) error {
-		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.public("team", "vendor-release")}})
+	w.Update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.Public("team", "vendor-release")}})
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"os"
 	"os/exec"
@@ -28,7 +27,7 @@ import (
 // seededWorld has the same keys in every process.
 func seededWorld(t *testing.T) *world {
 	w := emptyWorld(t)
-	w.seeded = true
+	w.Seeded = true
 	return w
 }
 
@@ -36,51 +35,37 @@ func seededWorld(t *testing.T) *world {
 func founded(t *testing.T) *world {
 	t.Helper()
 	w := seededWorld(t)
-	w.update(w.found)
-	w.pin()
-	w.update(add("1"))
-	w.update(approve("1"))
+	w.Update(w.Define)
+	w.Pin()
+	w.Update(add("1"))
+	w.Update(approve("1"))
 	return w
 }
 
 // at returns a handle on a storage, with every key of the world.
 func (w *world) at(s repo.Storage) *repo.Repo {
-	cfg := w.config()
+	cfg := w.Config()
 	for _, name := range append(append([]string{}, vendorKeys...), reviewKeys...) {
-		cfg.Signers = append(cfg.Signers, w.signer(name))
+		cfg.Signers = append(cfg.Signers, w.Signer(name))
 	}
 	return repo.New(s, cfg)
 }
 
 // pourLedger writes the ledger to the path that publishers of the directory use.
 func (w *world) pourLedger(dir string) {
-	w.t.Helper()
-	w.ledgerDir = filepath.Join(dir, ledgerIn)
-	pour(w.t, w.ledger, w.ledgerDir)
+	w.T.Helper()
+	w.LedgerDir = filepath.Join(dir, ledgerIn)
+	pour(w.T, w.Ledger, w.LedgerDir)
 }
 
 // pour writes the storage from memory into a directory.
 func pour(t testing.TB, m *memory, dir string) {
 	t.Helper()
-	for name, data := range m.files {
+	for name, data := range m.Files {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		noErr(t, os.MkdirAll(filepath.Dir(path), 0o777))
 		noErr(t, os.WriteFile(path, data, 0o644))
 	}
-}
-
-// scoop reads a directory into memory, as a web server would show it.
-func scoop(t testing.TB, dir string) *memory {
-	t.Helper()
-	m := newMemory()
-	noErr(t, fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || storage.CheckName(name) != nil {
-			return err
-		}
-		m.files[name], err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
-		return err
-	}))
-	return m
 }
 
 // memoryDir is a new directory, in memory if the system supports that, because these
@@ -110,7 +95,7 @@ func TestProcess(t *testing.T) {
 	args := strings.Split(os.Getenv("PROCESS_TEST"), "|")
 	w := seededWorld(t)
 	if len(args) > 1 {
-		w.ledgerDir = filepath.Join(args[1], ledgerIn)
+		w.LedgerDir = filepath.Join(args[1], ledgerIn)
 	}
 	switch args[0] {
 	case "":
@@ -121,7 +106,7 @@ func TestProcess(t *testing.T) {
 		n, err := strconv.Atoi(args[3])
 		noErr(t, err)
 		s := &killer{Storage: repo.Folder(args[1]), n: n, count: new(int)}
-		w.killed = s
+		w.Wrap = func(ledger repo.Storage) repo.Storage { return &killer{ledger, s.n, s.count} }
 		noErr(t, jobs[args[0]](w, s, args[2]))
 	}
 	fmt.Println("done")
@@ -155,7 +140,7 @@ func TestTwoProcesses(t *testing.T) {
 		each = 100
 	}
 	w, dir := founded(t), memoryDir(t)
-	pour(t, w.store, dir)
+	pour(t, w.Store, dir)
 	w.pourLedger(dir)
 	var both sync.WaitGroup
 	for _, who := range []string{"a", "b"} {
@@ -166,11 +151,11 @@ func TestTwoProcesses(t *testing.T) {
 		})
 	}
 	both.Wait()
-	w.store = scoop(t, dir)
+	w.Store = scoop(t, dir)
 	if got := len(w.pending()); got != 2*each {
 		t.Errorf("%d releases, want %d", got, 2*each)
 	}
-	report, err := mirror.Verify(t.Context(), repo.Folder(dir), w.pin(), options(w.config()))
+	report, err := mirror.Verify(t.Context(), repo.Folder(dir), w.Pin(), options(w.Config()))
 	if err != nil || !report.OK() || report.Targets != 2*each+1 {
 		t.Errorf("%v, %v", report, err)
 	}
@@ -226,27 +211,27 @@ func (a act) Read([]byte) (int, error) { a(); return 0, io.EOF }
 // read from.
 var jobs = map[string]func(w *world, s repo.Storage, from string) error{
 	"release": func(w *world, s repo.Storage, _ string) error {
-		return w.at(s).Update(w.t.Context(), add("2"))
+		return w.at(s).Update(w.T.Context(), add("2"))
 	},
 	"announcement and release": func(w *world, s repo.Storage, _ string) error {
-		return w.at(s).Update(w.t.Context(), w.again(func(tx *repo.Tx) error {
+		return w.at(s).Update(w.T.Context(), w.Again(func(tx *repo.Tx) error {
 			return errors.Join(announce(tx), tx.Add("vendor", "agent/2", strings.NewReader("agent 2"), release("2")), tx.Approve("review", "agent/2", nil))
 		}))
 	},
 	"refresh": func(w *world, s repo.Storage, _ string) error {
-		w.now = w.now.AddDate(0, 0, 20) // all but root
-		return w.at(s).Renew(w.t.Context())
+		w.Now = w.Now.AddDate(0, 0, 20) // all but root
+		return w.at(s).Renew(w.T.Context())
 	},
 	"clone": func(w *world, s repo.Storage, from string) error {
 		pin, err := os.ReadFile(filepath.Join(from, "pin.json"))
 		if err != nil {
 			return err
 		}
-		return mirror.Clone(w.t.Context(), s, storage.SourceOf(repo.Folder(from)), pin, options(w.config()))
+		return mirror.Clone(w.T.Context(), s, storage.SourceOf(repo.Folder(from)), pin, options(w.Config()))
 	},
 	"prune": func(w *world, s repo.Storage, _ string) error {
-		w.now = time.Now().AddDate(0, 0, 60) // relative to the real clock, which a directory uses
-		_, err := w.at(s).Prune(w.t.Context(), nil)
+		w.Now = time.Now().AddDate(0, 0, 60) // relative to the real clock, which a directory uses
+		_, err := w.at(s).Prune(w.T.Context(), nil)
 		return err
 	},
 }
@@ -257,10 +242,10 @@ func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	past := founded(t)
 	from := memoryDir(t)
-	future := past.copy()
-	noErr(t, jobs["announcement and release"](future, future.store, ""))
-	pour(t, future.store, from)
-	noErr(t, os.WriteFile(filepath.Join(from, "pin.json"), past.pin(), 0o644))
+	future := past.Copy()
+	noErr(t, jobs["announcement and release"](future, future.Store, ""))
+	pour(t, future.Store, from)
+	noErr(t, os.WriteFile(filepath.Join(from, "pin.json"), past.Pin(), 0o644))
 	for name, x := range map[string]struct {
 		days int
 		old  string
@@ -283,34 +268,34 @@ func TestKilledProcess(t *testing.T) {
 			}
 			for n := 1; ; n += step {
 				dir := memoryDir(t)
-				pour(t, past.store, dir)
-				past.copy().pourLedger(dir)
+				pour(t, past.Store, dir)
+				past.Copy().pourLedger(dir)
 				out, err := job(name, dir, from, strconv.Itoa(n)).CombinedOutput()
 				done := strings.Contains(string(out), "done")
 				if done != (err == nil) || strings.Contains(string(out), "FAIL") {
 					t.Fatalf("event %d: %v: %s", n, err, out)
 				}
-				w := past.copy()
-				w.t, w.now = t, past.now
-				w.store, w.ledgerDir = scoop(t, dir), filepath.Join(dir, ledgerIn)
+				w := past.Copy()
+				w.T, w.Now = t, past.Now
+				w.Store, w.LedgerDir = scoop(t, dir), filepath.Join(dir, ledgerIn)
 				// A root that changes no key verifies the old content, and the new content verifies
 				// under the old root: between the two writes this state is visible.
-				if got := w.product().state(); got != x.old && got != x.goal && got != strings.Replace(x.old, "root 1", "root 2", 1) && got != strings.Replace(x.goal, "root 2", "root 1", 1) {
+				if got := w.Product().State(); got != x.old && got != x.goal && got != strings.Replace(x.old, "root 1", "root 2", 1) && got != strings.Replace(x.goal, "root 2", "root 1", 1) {
 					t.Fatalf("killed at event %d: clients see %q", n, got)
 				}
 				if done {
 					if n < 4 {
 						t.Fatalf("done after %d events", n)
 					}
-					w.now = past.now.AddDate(0, 0, x.days)
-					w.sees(x.goal)
+					w.Now = past.Now.AddDate(0, 0, x.days)
+					w.Sees(x.goal)
 					break
 				}
 				noErr(t, jobs[name](w, repo.Folder(dir), from))
-				w.now = past.now.AddDate(0, 0, x.days)
-				w.store = scoop(t, dir)
-				w.sees(x.goal)
-				report, err := mirror.Verify(t.Context(), repo.Folder(dir), past.pin(), options(w.config()))
+				w.Now = past.Now.AddDate(0, 0, x.days)
+				w.Store = scoop(t, dir)
+				w.Sees(x.goal)
+				report, err := mirror.Verify(t.Context(), repo.Folder(dir), past.Pin(), options(w.Config()))
 				if err != nil || !report.OK() || name == "prune" && len(report.Findings) > 0 {
 					t.Fatalf("killed at event %d, and healed: %v\n%v", n, err, report)
 				}

@@ -30,15 +30,15 @@ func betaWorld(t *testing.T) *world {
 	} {
 		rel.Notes, rel.MinVersion = "notes of "+path, "0.9"
 		rel.Rollout = &tuf.Rollout{Percent: 50}
-		w.update(puts(path, rel))
+		w.Update(puts(path, rel))
 		w.approved(path)
 	}
 	return w
 }
 
 func (w *world) approved(paths ...string) {
-	w.t.Helper()
-	w.update(func(tx *repo.Tx) error {
+	w.T.Helper()
+	w.Update(func(tx *repo.Tx) error {
 		for _, p := range paths {
 			if err := tx.Approve("review", p, nil); err != nil {
 				return err
@@ -50,12 +50,12 @@ func (w *world) approved(paths ...string) {
 
 // offered are the release fields that clients find approved, by path.
 func (w *world) offered() map[string]tuf.Release {
-	w.t.Helper()
-	c := w.product()
-	snap, err := c.refresh()
-	noErr(w.t, err)
-	all, err := snap.Candidates(w.t.Context(), nil, c.get)
-	noErr(w.t, err)
+	w.T.Helper()
+	c := w.Product()
+	snap, err := c.Refresh()
+	noErr(w.T, err)
+	all, err := snap.Candidates(w.T.Context(), nil, c.Get)
+	noErr(w.T, err)
 	out := map[string]tuf.Release{}
 	for _, x := range all {
 		if x.Err == nil {
@@ -82,13 +82,13 @@ func TestPromote(t *testing.T) {
 	if len(before) != 3 {
 		t.Fatal(before)
 	}
-	w.update(promote(toStable))
+	w.Update(promote(toStable))
 	if got := w.offered(); !maps.EqualFunc(got, before, sameFields) {
 		t.Errorf("the vendor alone promoted: %v", got)
 	}
 	linux, mac := "agent/stable/1.5/linux/agent", "agent/stable/1.5/mac/agent"
 	p := w.waiting(linux)
-	if data, err := w.store.Read(t.Context(), p.Name); err != nil || string(data) != "bytes of agent/beta/1.5/linux/agent" {
+	if data, err := w.Store.Read(t.Context(), p.Name); err != nil || string(data) != "bytes of agent/beta/1.5/linux/agent" {
 		t.Errorf("%q, %v", data, err)
 	}
 	if p.Previous == nil || p.Previous.Release.Version != "1.0" {
@@ -109,7 +109,7 @@ func TestPromote(t *testing.T) {
 		percent int
 		want    string
 	}{{50, "rollout 10 -> 50 %"}, {0, "rollout 50 -> 0 %"}, {100, "rollout 0 -> 100 %"}} {
-		w.update(func(tx *repo.Tx) error {
+		w.Update(func(tx *repo.Tx) error {
 			return tx.SetRollout("vendor", repo.ReleaseID{Product: "agent", Version: "1.5.0"}, "stable", step.percent)
 		})
 		for _, path := range []string{linux, mac} {
@@ -121,9 +121,9 @@ func TestPromote(t *testing.T) {
 				t.Errorf("%s is offered while the parties disagree", path)
 			}
 		}
-		w.store.wrote()
+		w.Store.Wrote()
 		w.approved(linux, mac)
-		for _, name := range w.store.wrote() {
+		for _, name := range w.Store.Wrote() {
 			if strings.HasPrefix(name, "targets/") {
 				t.Errorf("the approval of another rollout wrote %s", name)
 			}
@@ -137,11 +137,11 @@ func TestPromote(t *testing.T) {
 	if got := w.offered()["agent/beta/1.5/linux/agent"]; got.Rollout.Percent != 50 {
 		t.Errorf("the beta's rollout is %d", got.Rollout.Percent)
 	}
-	said, err := w.open().Statements(t.Context(), linux)
+	said, err := w.Open().Statements(t.Context(), linux)
 	if err != nil || len(said) != 1 || said[0].Err != nil {
 		t.Errorf("statements after the rollouts: %+v, %v", said, err)
 	}
-	if report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config())); err != nil || !report.OK() {
+	if report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || !report.OK() {
 		t.Errorf("%s, %v", report, err)
 	}
 }
@@ -174,15 +174,15 @@ func TestPromoteRefused(t *testing.T) {
 		"a path that few clients can fetch": {change: func(p *repo.Promotion) { p.Path = func(target string) string { return target + "%" } }, want: fs.ErrInvalid},
 		"recalled by the centre": {want: tuf.ErrNotApproved,
 			spoil: func(w *world) {
-				w.update(func(tx *repo.Tx) error { return tx.Recall("review", mac, repo.RecallRecord{Reason: "it eats disks"}) })
+				w.Update(func(tx *repo.Tx) error { return tx.Recall("review", mac, repo.RecallRecord{Reason: "it eats disks"}) })
 			},
 			heal: func(w *world) {
-				w.update(func(tx *repo.Tx) error {
+				w.Update(func(tx *repo.Tx) error {
 					return tx.Approve("review", mac, &repo.ReviewRecord{Reinstate: "it does not"})
 				})
 			}},
 		"removed by the centre": {want: tuf.ErrNotApproved,
-			spoil: func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Remove("review", mac) }) },
+			spoil: func(w *world) { w.Update(func(tx *repo.Tx) error { return tx.Remove("review", mac) }) },
 			heal:  func(w *world) { w.approved(mac) }},
 		"recalled under another path": {want: signing.ErrTakenBack,
 			spoil: func(w *world) {
@@ -195,23 +195,23 @@ func TestPromoteRefused(t *testing.T) {
 			}},
 		"held": {want: signing.ErrTakenBack,
 			spoil: func(w *world) {
-				w.update(func(tx *repo.Tx) error { return tx.Hold(linux, "examined again", w.now.Add(time.Hour)) })
+				w.Update(func(tx *repo.Tx) error { return tx.Hold(linux, "examined again", w.Now.Add(time.Hour)) })
 			},
-			heal: func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Unhold(linux) }) }},
+			heal: func(w *world) { w.Update(func(tx *repo.Tx) error { return tx.Unhold(linux) }) }},
 		"other bytes there": {want: repo.ErrReleased,
-			spoil: func(w *world) { w.update(puts("agent/there", of("agent", "1.5", "stable", "linux/amd64"))) },
-			heal:  func(w *world) { w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/there") }) }},
+			spoil: func(w *world) { w.Update(puts("agent/there", of("agent", "1.5", "stable", "linux/amd64"))) },
+			heal:  func(w *world) { w.Update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/there") }) }},
 		"another file under the path": {want: fs.ErrExist,
-			spoil: func(w *world) { w.update(puts("agent/stable/1.5/mac/agent", nil)) },
+			spoil: func(w *world) { w.Update(puts("agent/stable/1.5/mac/agent", nil)) },
 			heal: func(w *world) {
-				w.update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/stable/1.5/mac/agent") })
+				w.Update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/stable/1.5/mac/agent") })
 			}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := betaWorld(t)
-			w.update(func(tx *repo.Tx) error {
-				tx.Root().Classes[0].Hold = &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: w.public("review-release")}, Max: 24 * time.Hour}
+			w.Update(func(tx *repo.Tx) error {
+				tx.Root().Classes[0].Hold = &repo.Hold{Role: "hold-agent", Keys: repo.Keys{Keys: w.Public("review-release")}, Max: 24 * time.Hour}
 				return nil
 			})
 			p := toStable
@@ -221,9 +221,9 @@ func TestPromoteRefused(t *testing.T) {
 			if x.spoil != nil {
 				x.spoil(w)
 			}
-			w.store.wrote()
-			w.refused(x.want, func() error { return w.try(promote(p)) })
-			if wrote := w.store.wrote(); len(wrote) > 0 {
+			w.Store.Wrote()
+			w.Refused(x.want, func() error { return w.Try(promote(p)) })
+			if wrote := w.Store.Wrote(); len(wrote) > 0 {
 				t.Errorf("refused, and %q written", wrote)
 			}
 			if x.heal == nil {
@@ -231,19 +231,19 @@ func TestPromoteRefused(t *testing.T) {
 			} else {
 				x.heal(w)
 			}
-			w.update(promote(p))
+			w.Update(promote(p))
 		})
 	}
 }
 
 // sumOf is the sha256 of the bytes that the vendor lists under an approved path.
 func (w *world) sumOf(path string) string {
-	w.t.Helper()
-	c := w.product()
-	snap, err := c.refresh()
-	noErr(w.t, err)
-	a, err := snap.Approve(path, c.get)
-	noErr(w.t, err)
+	w.T.Helper()
+	c := w.Product()
+	snap, err := c.Refresh()
+	noErr(w.T, err)
+	a, err := snap.Approve(path, c.Get)
+	noErr(w.T, err)
 	return a.SHA256()
 }
 
@@ -252,15 +252,15 @@ func (w *world) sumOf(path string) string {
 func TestPromoteAgain(t *testing.T) {
 	t.Parallel()
 	w := betaWorld(t)
-	w.update(promote(toStable))
+	w.Update(promote(toStable))
 	w.approved("agent/stable/1.5/linux/agent", "agent/stable/1.5/mac/agent")
-	w.refused(fs.ErrExist, func() error { return w.try(promote(toStable)) })
-	w.update(puts("agent/beta/1.5/windows/agent", of("agent", "1.5", "beta", "windows/amd64")))
-	w.refused(tuf.ErrNotApproved, func() error { return w.try(promote(toStable)) })
+	w.Refused(fs.ErrExist, func() error { return w.Try(promote(toStable)) })
+	w.Update(puts("agent/beta/1.5/windows/agent", of("agent", "1.5", "beta", "windows/amd64")))
+	w.Refused(tuf.ErrNotApproved, func() error { return w.Try(promote(toStable)) })
 	w.approved("agent/beta/1.5/windows/agent")
 	later := toStable
 	later.Rollout = nil
-	w.update(promote(later))
+	w.Update(promote(later))
 	w.approved("agent/stable/1.5/windows/agent")
 	got := w.offered()
 	if got["agent/stable/1.5/windows/agent"].Rollout != nil || got["agent/stable/1.5/linux/agent"].Rollout.Percent != 10 {
@@ -277,27 +277,27 @@ func TestPromotePaths(t *testing.T) {
 		p := repo.Promotion{Product: "agent", Version: "1", From: "beta", To: to}
 		return p
 	}
-	w.update(puts("agent/agent-1", of("agent", "1", "beta", "any")))
+	w.Update(puts("agent/agent-1", of("agent", "1", "beta", "any")))
 	w.approved("agent/agent-1")
-	w.update(promote(named("stable")))
+	w.Update(promote(named("stable")))
 	p := w.waiting("agent/stable/agent-1")
 	if p.Release.Channel != "stable" || p.Release.Rollout != nil {
 		t.Errorf("%+v", p.Release)
 	}
 	own := named("edge")
 	own.Path = func(target string) string { return target + "-edge" }
-	w.update(promote(own))
+	w.Update(promote(own))
 	w.waiting("agent/agent-1-edge")
 
-	w.update(func(tx *repo.Tx) error {
-		return tx.Delegate("vendor", "agent", repo.Product{Role: "tool", Paths: []string{"agent/tool-*"}, Keys: repo.Keys{Keys: w.public("tool")}})
+	w.Update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "tool", Paths: []string{"agent/tool-*"}, Keys: repo.Keys{Keys: w.Public("tool")}})
 	})
-	w.update(puts("agent/tool-1", of("tool", "1", "beta", "any")))
+	w.Update(puts("agent/tool-1", of("tool", "1", "beta", "any")))
 	w.approved("agent/tool-1")
 	tool := repo.Promotion{Product: "tool", Version: "1", From: "beta", To: "stable"}
-	w.refused(fs.ErrInvalid, func() error { return w.try(promote(tool)) })
+	w.Refused(fs.ErrInvalid, func() error { return w.Try(promote(tool)) })
 	tool.Path = func(target string) string { return target + "-stable" }
-	team, err := w.open("tool").Stage(t.Context(), promote(tool))
+	team, err := w.Open("tool").Stage(t.Context(), promote(tool))
 	noErr(t, err)
 	if missing := team.Missing(); len(missing) > 0 {
 		t.Errorf("the team promotes its product alone: %v", missing)
@@ -321,22 +321,22 @@ func TestPromoteCopies(t *testing.T) {
 	t.Parallel()
 	w := emptyWorld(t)
 	store := &copies{Storage: repo.Folder(t.TempDir())}
-	w.elsewhere = store
-	w.update(w.found)
-	w.update(puts("agent/beta/1/agent", of("agent", "1", "beta", "any")))
+	w.Elsewhere = store
+	w.Update(w.Define)
+	w.Update(puts("agent/beta/1/agent", of("agent", "1", "beta", "any")))
 	w.approved("agent/beta/1/agent")
-	w.update(promote(repo.Promotion{Product: "agent", Version: "1", From: "beta", To: "stable"}))
+	w.Update(promote(repo.Promotion{Product: "agent", Version: "1", From: "beta", To: "stable"}))
 	if p := w.waiting("agent/stable/1/agent"); store.n != 1 || p.Release.Channel != "stable" {
 		t.Errorf("%d copies, %+v", store.n, p)
 	}
 
 	w = betaWorld(t)
-	for name := range w.store.files {
+	for name := range w.Store.Files {
 		if strings.HasPrefix(name, "targets/agent/beta/1.5/mac/") && strings.HasSuffix(name, ".agent") {
-			w.store.files[name] = []byte("BYTES OF agent/beta/1.5/mac/agent")
+			w.Store.Files[name] = []byte("BYTES OF agent/beta/1.5/mac/agent")
 		}
 	}
-	w.refused(tuf.ErrMismatch, func() error { return w.try(promote(toStable)) })
+	w.Refused(tuf.ErrMismatch, func() error { return w.Try(promote(toStable)) })
 }
 
 // A rollout is set for existing entries, within its bounds, and by the party itself.
@@ -354,15 +354,15 @@ func TestSetRollout(t *testing.T) {
 		tuf.ErrMalformed: {set("agent", "", "beta", 10)},
 	} {
 		for _, fn := range fns {
-			w.refused(want, func() error { return w.try(fn) })
+			w.Refused(want, func() error { return w.Try(fn) })
 		}
 	}
-	w.store.wrote()
-	w.update(set("agent", "1.5", "beta", 50)) // as it is
-	w.update(puts("agent/whole", of("agent", "1.6", "beta", "any")))
-	w.store.wrote()
-	w.update(set("agent", "1.6", "beta", 100)) // as it is, although no field states it
-	if wrote := w.store.wrote(); slices.ContainsFunc(wrote, func(name string) bool { return strings.Contains(name, "vendor-agent") }) {
+	w.Store.Wrote()
+	w.Update(set("agent", "1.5", "beta", 50)) // as it is
+	w.Update(puts("agent/whole", of("agent", "1.6", "beta", "any")))
+	w.Store.Wrote()
+	w.Update(set("agent", "1.6", "beta", 100)) // as it is, although no field states it
+	if wrote := w.Store.Wrote(); slices.ContainsFunc(wrote, func(name string) bool { return strings.Contains(name, "vendor-agent") }) {
 		t.Errorf("nothing changes, and %q written", wrote)
 	}
 	// Unknown members, and members on which the parties disagree, stay as they are.
@@ -371,7 +371,7 @@ func TestSetRollout(t *testing.T) {
 		custom["visum-transport"] = object{"of": "the vendor"}
 		custom["visum"].(object)["later"] = object{"than": "this version\u0001"}
 	})
-	d, err := w.open().Stage(t.Context(), set("agent", "1.5", "beta", 60))
+	d, err := w.Open().Stage(t.Context(), set("agent", "1.5", "beta", 60))
 	noErr(t, err)
 	custom := at(changesOf(t, d, "vendor-agent"), "targets", "agent/beta/1.5/linux/agent", "custom")
 	if at(custom, "visum-transport")["of"] != "the vendor" || at(custom, "visum", "later")["than"] != "this version\u0001" || at(custom, "visum", "rollout")["percent"] != 60.0 {
@@ -384,9 +384,9 @@ func TestSetRollout(t *testing.T) {
 func TestPromoteInADraft(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(puts("agent/beta/1.5/agent", of("agent", "1.5", "beta", "any")))
+	w.Update(puts("agent/beta/1.5/agent", of("agent", "1.5", "beta", "any")))
 	w.approved("agent/beta/1.5/agent")
-	vendor, path := w.open(vendorOnly...), "agent/stable/1.5/agent"
+	vendor, path := w.Open(vendorOnly...), "agent/stable/1.5/agent"
 	for _, x := range []struct {
 		edit     func(*repo.Tx) error
 		want     string
@@ -429,13 +429,13 @@ func TestPromoteInADraft(t *testing.T) {
 func TestPendingOtherBytes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(puts("agent/1", of("agent", "1.2", "stable", "any")))
+	w.Update(puts("agent/1", of("agent", "1.2", "stable", "any")))
 	w.approved("agent/1")
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), puts("agent/2", of("agent", "v1.2.0", "stable", "any"))(tx))
 	})
 	says(t, w.waiting("agent/2").Changes, "other bytes are already listed as agent/1, with the same version")
-	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
 	if p := w.waiting("agent/2"); len(p.Changes) > 0 {
 		t.Errorf("%q", p.Changes)
 	}
@@ -446,11 +446,11 @@ func TestPendingPrevious(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for _, version := range []string{"1.2.8", "1.10", "1.4"} {
-		w.update(add(version))
-		w.update(approve(version))
+		w.Update(add(version))
+		w.Update(approve(version))
 	}
 	for version, want := range map[string]string{"1.2.9": "1.2.8", "1.5": "1.4", "2.0": "1.10", "1.10.0-rc.1": "1.4", "1.0": ""} {
-		w.update(add(version))
+		w.Update(add(version))
 		got := ""
 		if p := w.waiting("agent/" + version); p.Previous != nil {
 			got = p.Previous.Release.Version

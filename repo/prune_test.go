@@ -15,17 +15,8 @@ import (
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// dated is a world whose storage uses the world's clock.
-func dated(t *testing.T) *world {
-	w := emptyWorld(t)
-	w.store.clock = func() time.Time { return w.now }
-	w.update(w.found)
-	return w
-}
 
 // swap publishes release n in place of the one before.
 func swap(n int) func(*repo.Tx) error {
@@ -41,9 +32,9 @@ func swap(n int) func(*repo.Tx) error {
 
 // prune returns the removed names, sorted.
 func (w *world) prune(opt *repo.PruneOptions) (names []string) {
-	w.t.Helper()
-	done, err := w.open().Prune(w.t.Context(), opt)
-	noErr(w.t, err)
+	w.T.Helper()
+	done, err := w.Open().Prune(w.T.Context(), opt)
+	noErr(w.T, err)
 	for _, f := range done {
 		names = append(names, f.Name)
 	}
@@ -55,35 +46,35 @@ func (w *world) prune(opt *repo.PruneOptions) (names []string) {
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	w := dated(t)
-	w.update(swap(1))
-	w.update(announce) // root 2
-	w.now = w.now.Add(10 * time.Hour)
-	noErr(t, w.open().Renew(t.Context())) // the same snapshot for another day
-	p := w.product()
-	snap, err := p.refresh()
+	w.Update(swap(1))
+	w.Update(announce) // root 2
+	w.Now = w.Now.Add(10 * time.Hour)
+	noErr(t, w.Open().Renew(t.Context())) // the same snapshot for another day
+	p := w.Product()
+	snap, err := p.Refresh()
 	noErr(t, err)
-	w.now = w.now.Add(time.Hour)
-	w.update(swap(2))
+	w.Now = w.Now.Add(time.Hour)
+	w.Update(swap(2))
 	hour := &repo.PruneOptions{Drafts: time.Hour}
 
-	w.now = w.now.Add(22 * time.Hour)
-	w.update(swap(3))
-	draft, err := w.open().Stage(t.Context(), swap(4))
+	w.Now = w.Now.Add(22 * time.Hour)
+	w.Update(swap(3))
+	draft, err := w.Open().Stage(t.Context(), swap(4))
 	noErr(t, err)
-	before := maps.Clone(w.store.files)
+	before := maps.Clone(w.Store.Files)
 	w.prune(hour)
-	got, err := snap.Approve("agent/1", p.get)
+	got, err := snap.Approve("agent/1", p.Get)
 	noErr(t, err)
-	if before[layout.TargetName(got.Path(), got.SHA256())] == nil || w.store.files[layout.TargetName(got.Path(), got.SHA256())] == nil {
+	if before[layout.TargetName(got.Path(), got.SHA256())] == nil || w.Store.Files[layout.TargetName(got.Path(), got.SHA256())] == nil {
 		t.Fatal("a client with a valid timestamp requests a missing file")
 	}
 
-	w.now = w.now.Add(3 * time.Hour) // its timestamp has expired
-	noErr(t, w.open().Renew(t.Context()))
+	w.Now = w.Now.Add(3 * time.Hour) // its timestamp has expired
+	noErr(t, w.Open().Renew(t.Context()))
 	dry := w.prune(&repo.PruneOptions{Drafts: 4 * time.Hour, DryRun: true})
-	files := len(w.store.files)
+	files := len(w.Store.Files)
 	gone := w.prune(&repo.PruneOptions{Drafts: 4 * time.Hour})
-	if !slices.Equal(dry, gone) || files-len(gone) != len(w.store.files) {
+	if !slices.Equal(dry, gone) || files-len(gone) != len(w.Store.Files) {
 		t.Fatalf("the dry run listed %q, removed %q", dry, gone)
 	}
 	for _, want := range []string{"metadata/2.vendor-agent.json", "metadata/2.review-agent.json", layout.TargetName("agent/1", got.SHA256())} {
@@ -94,36 +85,24 @@ func TestPrune(t *testing.T) {
 	if slices.ContainsFunc(gone, func(name string) bool { return strings.HasSuffix(name, ".root.json") }) {
 		t.Errorf("removed %q", gone)
 	}
-	w.sees("root 2 agent/3")
+	w.Sees("root 2 agent/3")
 	// Files that a draft in transit lists have stayed.
-	for _, s := range w.keys {
+	for _, s := range w.Keys {
 		_ = draft.Sign(t.Context(), s)
 	}
-	noErr(t, w.open().Publish(t.Context(), draft))
-	w.sees("root 2 agent/4")
-	w.intact()
+	noErr(t, w.Open().Publish(t.Context(), draft))
+	w.Sees("root 2 agent/4")
+	w.Intact()
 	// In the end there are the published files, and no others.
-	w.now = w.now.Add(29 * 24 * time.Hour)
-	w.update(func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) })
-	w.now = w.now.Add(2 * 24 * time.Hour)
-	noErr(t, w.open().Renew(t.Context()))
+	w.Now = w.Now.Add(29 * 24 * time.Hour)
+	w.Update(func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) })
+	w.Now = w.Now.Add(2 * 24 * time.Hour)
+	noErr(t, w.Open().Renew(t.Context()))
 	w.prune(nil)
-	if left := len(w.store.files); left != 2+1+1+3+1 {
-		t.Errorf("%d files are left: %q", left, slices.Sorted(maps.Keys(w.store.files)))
+	if left := len(w.Store.Files); left != 2+1+1+3+1 {
+		t.Errorf("%d files are left: %q", left, slices.Sorted(maps.Keys(w.Store.Files)))
 	}
-	w.intact()
-}
-
-// intact checks that Verify finds nothing but orphans.
-func (w *world) intact() {
-	w.t.Helper()
-	pin, err := w.open().Pin(w.t.Context())
-	noErr(w.t, err)
-	report, err := mirror.Verify(w.t.Context(), w.place(), pin, options(w.config()))
-	noErr(w.t, err)
-	if !report.OK() {
-		w.t.Fatal(report)
-	}
+	w.Intact()
 }
 
 // A draft that waited until Prune removed one of its files is not published, because
@@ -132,38 +111,38 @@ func (w *world) intact() {
 func TestDraftThatWaitedTooLong(t *testing.T) {
 	t.Parallel()
 	w := dated(t)
-	w.update(swap(1))
-	draft, err := w.open().Stage(t.Context(), swap(2))
+	w.Update(swap(1))
+	draft, err := w.Open().Stage(t.Context(), swap(2))
 	noErr(t, err)
-	for _, s := range w.keys {
+	for _, s := range w.Keys {
 		_ = draft.Sign(t.Context(), s)
 	}
-	w.now = w.now.Add(2 * time.Hour)
-	noErr(t, w.open().Renew(t.Context()))
+	w.Now = w.Now.Add(2 * time.Hour)
+	noErr(t, w.Open().Renew(t.Context()))
 	if gone := w.prune(&repo.PruneOptions{Drafts: time.Hour}); len(gone) == 0 {
 		t.Fatal("nothing was removed")
 	}
-	before := w.store.copy()
-	err = w.open().Publish(t.Context(), draft)
+	before := w.Store.Copy()
+	err = w.Open().Publish(t.Context(), draft)
 	wantErr(t, err, repo.ErrStale)
 	wantErr(t, err, fs.ErrNotExist)
 	if !strings.Contains(err.Error(), ".2 is no longer in the storage") {
 		t.Error(err)
 	}
-	if !maps.EqualFunc(before.files, w.store.files, bytes.Equal) {
+	if !maps.EqualFunc(before.Files, w.Store.Files, bytes.Equal) {
 		t.Error("something was written")
 	}
-	w.sees("root 1 agent/1")
-	w.update(swap(2))
-	w.sees("root 1 agent/2")
-	w.intact()
+	w.Sees("root 1 agent/1")
+	w.Update(swap(2))
+	w.Sees("root 1 agent/2")
+	w.Intact()
 }
 
 // A storage that can't list and remove can't be pruned.
 func TestPruneUnsupported(t *testing.T) {
 	w := newWorld(t)
-	w.elsewhere = noTargets{w.store}
-	if _, err := w.open().Prune(t.Context(), nil); !errors.Is(err, errors.ErrUnsupported) {
+	w.Elsewhere = noTargets{w.Store}
+	if _, err := w.Open().Prune(t.Context(), nil); !errors.Is(err, errors.ErrUnsupported) {
 		t.Fatal(err)
 	}
 	if removed, err := repo.New(newMemory(), nil).Prune(t.Context(), nil); err != nil || len(removed) != 0 {
@@ -177,22 +156,22 @@ func TestPruneKilled(t *testing.T) {
 	t.Parallel()
 	past := dated(t)
 	for n := range 4 {
-		past.update(swap(n + 1))
-		past.now = past.now.Add(2 * 24 * time.Hour)
+		past.Update(swap(n + 1))
+		past.Now = past.Now.Add(2 * 24 * time.Hour)
 	}
-	past.update(swap(5))
+	past.Update(swap(5))
 	hour := &repo.PruneOptions{Drafts: time.Hour}
-	whole := past.copy()
+	whole := past.Copy()
 	want := whole.prune(hour)
 	if len(want) < 10 {
 		t.Fatalf("removed only %q", want)
 	}
 	for n, more := 1, true; more; n++ {
 		for _, after := range []bool{false, true} {
-			w := past.copy()
-			w.store.clock = func() time.Time { return w.now }
-			killed := w.store.kill(n, after)
-			_, err := w.open().Prune(t.Context(), hour)
+			w := past.Copy()
+			w.Store.Clock = func() time.Time { return w.Now }
+			killed := w.Store.Kill(n, after)
+			_, err := w.Open().Prune(t.Context(), hour)
 			if !killed() {
 				noErr(t, err)
 				more = false
@@ -201,13 +180,13 @@ func TestPruneKilled(t *testing.T) {
 			if !errors.Is(err, errKilled) {
 				t.Fatal(err)
 			}
-			w.sees("root 1 agent/5")
-			w.update(swap(6))
-			w.sees("root 1 agent/6")
+			w.Sees("root 1 agent/5")
+			w.Update(swap(6))
+			w.Sees("root 1 agent/6")
 			w.prune(hour)
-			w.intact()
+			w.Intact()
 			for _, name := range want {
-				if w.store.files[name] != nil {
+				if w.Store.Files[name] != nil {
 					t.Fatalf("killed at %d: %s is still there", n, name)
 				}
 			}
@@ -220,20 +199,20 @@ func TestPruneRace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	var mu sync.Mutex
-	now := w.now
+	now := w.Now
 	clock := func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		return now
 	}
-	w.store.clock = clock
+	w.Store.Clock = clock
 	open := func() *repo.Repo {
-		cfg := w.config()
+		cfg := w.Config()
 		cfg.Now, cfg.Expiry = clock, repo.Expiry{Timestamp: 2 * time.Hour}
-		for _, s := range w.keys {
+		for _, s := range w.Keys {
 			cfg.Signers = append(cfg.Signers, s)
 		}
-		return repo.New(w.store, cfg)
+		return repo.New(w.Store, cfg)
 	}
 	// The clock advances with the publishers: a slow process may find that hours have
 	// passed since it began, and that the metadata that it read or signed has expired.
@@ -292,8 +271,8 @@ func TestPruneRace(t *testing.T) {
 	publishing.Wait()
 	close(done)
 	all.Wait()
-	w.now = now
-	w.intact()
+	w.Now = now
+	w.Intact()
 	if removed == 0 {
 		t.Error("nothing was removed")
 	}
@@ -305,24 +284,24 @@ func TestTwoSpeeds(t *testing.T) {
 	t.Parallel()
 	rawtuf.Sequential(t)
 	w := emptyWorld(t)
-	w.store.clock = func() time.Time { return w.now }
-	w.update(func(tx *repo.Tx) error {
-		noErr(t, w.found(tx))
-		engine, rules := w.class("engine"), w.class("rules")
-		engine.Roles[1].Keys = repo.Keys{Keys: w.public("c1", "c2", "c3"), Threshold: 2}
-		rules.Roles[0].Keys.Keys, rules.Roles[1].Keys.Keys = w.public("vendor-rules"), w.public("review-automation")
+	w.Store.Clock = func() time.Time { return w.Now }
+	w.Update(func(tx *repo.Tx) error {
+		noErr(t, w.Define(tx))
+		engine, rules := w.Class("engine"), w.Class("rules")
+		engine.Roles[1].Keys = repo.Keys{Keys: w.Public("c1", "c2", "c3"), Threshold: 2}
+		rules.Roles[0].Keys.Keys, rules.Roles[1].Keys.Keys = w.Public("vendor-rules"), w.Public("review-automation")
 		tx.Root().Classes = []repo.Class{engine, rules}
 		return tx.Add("vendor", "engine/1", strings.NewReader("engine"), release("1"))
 	})
-	w.update(func(tx *repo.Tx) error { return tx.Approve("review", "engine/1", nil) })
-	fast := w.open("vendor-rules", "review-automation", "timestamp", "snapshot")
+	w.Update(func(tx *repo.Tx) error { return tx.Approve("review", "engine/1", nil) })
+	fast := w.Open("vendor-rules", "review-automation", "timestamp", "snapshot")
 	most, times := 0, 100
 	if rawtuf.Long {
 		times = 300
 	}
 	for n := 1; n <= times; n++ {
-		w.now = w.now.Add(24 * time.Hour / time.Duration(times))
-		w.store.wrote()
+		w.Now = w.Now.Add(24 * time.Hour / time.Duration(times))
+		w.Store.Wrote()
 		path, old := fmt.Sprintf("rules/%d", n), fmt.Sprintf("rules/%d", n-1)
 		noErr(t, fast.Update(t.Context(), func(tx *repo.Tx) error {
 			rel := &tuf.Release{Product: "rules", Version: fmt.Sprint(n), Channel: "stable", Platform: "any"}
@@ -332,27 +311,27 @@ func TestTwoSpeeds(t *testing.T) {
 			}
 			return err
 		}))
-		for _, name := range w.store.wrote() {
+		for _, name := range w.Store.Wrote() {
 			if strings.Contains(name, "engine") || strings.HasSuffix(name, ".targets.json") {
 				t.Fatalf("publish %d wrote %s", n, name)
 			}
 		}
 		if n%50 == 0 {
 			// Three hours of timestamps keep three hours of files.
-			cfg := w.config()
+			cfg := w.Config()
 			cfg.Expiry = repo.Expiry{Timestamp: 3 * time.Hour}
-			_, err := repo.New(w.store, cfg).Prune(t.Context(), &repo.PruneOptions{Drafts: time.Hour})
+			_, err := repo.New(w.Store, cfg).Prune(t.Context(), &repo.PruneOptions{Drafts: time.Hour})
 			noErr(t, err)
-			most = max(most, len(w.store.files))
+			most = max(most, len(w.Store.Files))
 		}
 	}
-	w.sees(fmt.Sprintf("root 1 engine/1 rules/%d", times))
+	w.Sees(fmt.Sprintf("root 1 engine/1 rules/%d", times))
 	if most > times {
 		t.Errorf("up to %d files", most)
 	}
 	// An engine key has no role in rules, nor the reverse.
 	for _, name := range []string{"c1", "vendor-release", "review-automation"} {
-		r := w.open(name, "timestamp", "snapshot")
+		r := w.Open(name, "timestamp", "snapshot")
 		err := r.Update(t.Context(), func(tx *repo.Tx) error {
 			return tx.Add("vendor", map[bool]string{true: "engine/2", false: "rules/x"}[name == "review-automation"], strings.NewReader("x"), nil)
 		})
@@ -360,5 +339,5 @@ func TestTwoSpeeds(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	w.intact()
+	w.Intact()
 }

@@ -35,20 +35,20 @@ func (s without) List(ctx context.Context, prefix string) iter.Seq2[storage.File
 func TestPruneListingBehind(t *testing.T) {
 	t.Parallel()
 	w := dated(t)
-	w.update(swap(1))
-	draft, err := w.open().Stage(t.Context(), swap(2))
+	w.Update(swap(1))
+	draft, err := w.Open().Stage(t.Context(), swap(2))
 	noErr(t, err)
-	w.now = w.now.Add(50 * time.Minute)
-	noErr(t, w.open().Publish(t.Context(), draft))
-	w.now = w.now.Add(20 * time.Minute)
-	w.sees("root 1 agent/2")
-	w.elsewhere = without{w.store, "metadata/3.snapshot.json"}
-	if w.store.files["metadata/3.snapshot.json"] == nil || w.store.files["metadata/4.snapshot.json"] != nil {
+	w.Now = w.Now.Add(50 * time.Minute)
+	noErr(t, w.Open().Publish(t.Context(), draft))
+	w.Now = w.Now.Add(20 * time.Minute)
+	w.Sees("root 1 agent/2")
+	w.Elsewhere = without{w.Store, "metadata/3.snapshot.json"}
+	if w.Store.Files["metadata/3.snapshot.json"] == nil || w.Store.Files["metadata/4.snapshot.json"] != nil {
 		t.Fatal("the current snapshot has changed")
 	}
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
-	w.intact()
-	w.sees("root 1 agent/2")
+	w.Intact()
+	w.Sees("root 1 agent/2")
 }
 
 // A publisher dies between its snapshot and the timestamp. The repository continues
@@ -58,49 +58,49 @@ func TestPruneListingBehind(t *testing.T) {
 func TestPruneAfterDeadPublisher(t *testing.T) {
 	t.Parallel()
 	w := dated(t)
-	w.update(swap(1))
-	w.store.before = func(name string) error {
+	w.Update(swap(1))
+	w.Store.Before = func(name string) error {
 		if name == "metadata/timestamp.json" {
 			return errKilled
 		}
 		return nil
 	}
-	if err := w.try(swap(2)); !errors.Is(err, errKilled) {
+	if err := w.Try(swap(2)); !errors.Is(err, errKilled) {
 		t.Fatal(err)
 	}
-	w.store.before = nil
+	w.Store.Before = nil
 	for range 4 {
-		w.now = w.now.Add(20 * time.Hour)
-		noErr(t, w.open().Renew(t.Context()))
+		w.Now = w.Now.Add(20 * time.Hour)
+		noErr(t, w.Open().Renew(t.Context()))
 	}
-	p := w.product()
-	snap, err := p.refresh()
+	p := w.Product()
+	snap, err := p.Refresh()
 	noErr(t, err)
-	w.store.before = func(name string) error { // the next publisher does not clean up either
-		if strings.HasSuffix(name, ".snapshot.json") && w.store.files[name] != nil {
+	w.Store.Before = func(name string) error { // the next publisher does not clean up either
+		if strings.HasSuffix(name, ".snapshot.json") && w.Store.Files[name] != nil {
 			return errKilled
 		}
 		return nil
 	}
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Remove("review", "agent/1"))
 	})
-	w.store.before = nil
-	w.sees("root 1")
-	w.now = w.now.Add(2 * time.Hour)
+	w.Store.Before = nil
+	w.Sees("root 1")
+	w.Now = w.Now.Add(2 * time.Hour)
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
-	a, err := snap.Approve("agent/1", p.get)
+	a, err := snap.Approve("agent/1", p.Get)
 	noErr(t, err)
-	if w.store.files[layout.TargetName(a.Path(), a.SHA256())] == nil {
+	if w.Store.Files[layout.TargetName(a.Path(), a.SHA256())] == nil {
 		t.Error("a client with a valid timestamp requests a missing file")
 	}
-	w.intact()
+	w.Intact()
 	// Two days later no client has a valid copy of that timestamp.
-	w.now = w.now.Add(48 * time.Hour)
-	noErr(t, w.open().Renew(t.Context()))
+	w.Now = w.Now.Add(48 * time.Hour)
+	noErr(t, w.Open().Renew(t.Context()))
 	w.prune(&repo.PruneOptions{Drafts: time.Hour})
-	if w.store.files[layout.TargetName(a.Path(), a.SHA256())] != nil {
+	if w.Store.Files[layout.TargetName(a.Path(), a.SHA256())] != nil {
 		t.Error("an unused file was not removed")
 	}
-	w.intact()
+	w.Intact()
 }

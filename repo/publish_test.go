@@ -21,8 +21,8 @@ import (
 // on its own.
 func TestOrderOfWrites(t *testing.T) {
 	w := emptyWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(w.found(tx), add("1")(tx)) })
-	wrote := w.store.wrote()
+	w.Update(func(tx *repo.Tx) error { return errors.Join(w.Define(tx), add("1")(tx)) })
+	wrote := w.Store.Wrote()
 	if !strings.HasPrefix(wrote[0], "targets/agent/") {
 		t.Errorf("first is %s", wrote[0])
 	}
@@ -31,8 +31,8 @@ func TestOrderOfWrites(t *testing.T) {
 		t.Errorf("wrote %q", wrote[1:])
 	}
 	// A release changes its role and the metadata that lists it, nothing else.
-	w.update(approve("1"))
-	if wrote := w.store.wrote(); !slices.Equal(wrote, []string{"metadata/2.review-agent.json", "metadata/2.snapshot.json", "metadata/timestamp.json"}) {
+	w.Update(approve("1"))
+	if wrote := w.Store.Wrote(); !slices.Equal(wrote, []string{"metadata/2.review-agent.json", "metadata/2.snapshot.json", "metadata/timestamp.json"}) {
 		t.Errorf("wrote %q", wrote)
 	}
 }
@@ -54,31 +54,31 @@ func TestConflict(t *testing.T) {
 			w := newWorld(t)
 			var drafts [2]*repo.Draft
 			for i, edit := range edits {
-				w.now = w.now.Add(time.Minute)
+				w.Now = w.Now.Add(time.Minute)
 				var err error
-				drafts[i], err = w.open().Stage(t.Context(), w.again(edit))
+				drafts[i], err = w.Open().Stage(t.Context(), w.Again(edit))
 				noErr(t, err)
 			}
-			noErr(t, w.open().Publish(t.Context(), drafts[0]))
-			w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), travel(t, drafts[1])) })
-			w.refused(repo.ErrPublished, func() error { return w.open().Publish(t.Context(), drafts[0]) }) // it is not published twice either
-			w.update(edits[1])
+			noErr(t, w.Open().Publish(t.Context(), drafts[0]))
+			w.Refused(repo.ErrStale, func() error { return w.Open().Publish(t.Context(), travel(t, drafts[1])) })
+			w.Refused(repo.ErrPublished, func() error { return w.Open().Publish(t.Context(), drafts[0]) }) // it is not published twice either
+			w.Update(edits[1])
 			for _, p := range w.pending() {
-				if err := w.try(approve(strings.TrimPrefix(p, "agent/"))); err != nil {
+				if err := w.Try(approve(strings.TrimPrefix(p, "agent/"))); err != nil {
 					t.Error(err)
 				}
 			}
 			want := map[string]string{"releases": "root 1 agent/1 agent/2", "roots": "root 3", "release and new release key": "root 2 agent/1"}
-			w.sees(want[name])
+			w.Sees(want[name])
 		})
 	}
 }
 
 // pending are the paths that are pending for the review party.
 func (w *world) pending() (paths []string) {
-	w.t.Helper()
-	list, err := w.open().Pending(w.t.Context(), "review")
-	noErr(w.t, err)
+	w.T.Helper()
+	list, err := w.Open().Pending(w.T.Context(), "review")
+	noErr(w.T, err)
 	for _, p := range list {
 		paths = append(paths, p.Path)
 	}
@@ -89,26 +89,26 @@ func (w *world) pending() (paths []string) {
 // published after all, the draft is out of date although its number is higher.
 func TestOrphanComesAlive(t *testing.T) {
 	w := newWorld(t)
-	first, err := w.open().Stage(t.Context(), add("1"))
+	first, err := w.Open().Stage(t.Context(), add("1"))
 	noErr(t, err)
-	w.store.before = func(name string) error {
+	w.Store.Before = func(name string) error {
 		if strings.HasSuffix(name, "snapshot.json") {
 			return errKilled
 		}
 		return nil
 	}
-	if err := w.open().Publish(t.Context(), first); !errors.Is(err, errKilled) {
+	if err := w.Open().Publish(t.Context(), first); !errors.Is(err, errKilled) {
 		t.Fatal(err)
 	}
-	w.store.before = nil
-	second, err := w.open().Stage(t.Context(), add("2"))
+	w.Store.Before = nil
+	second, err := w.Open().Stage(t.Context(), add("2"))
 	noErr(t, err)
 	if second.String() != "vendor-agent v3" {
 		t.Fatalf("draft of %s", second)
 	}
-	noErr(t, w.open().Publish(t.Context(), first))
-	w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), second) })
-	w.update(add("2"))
+	noErr(t, w.Open().Publish(t.Context(), first))
+	w.Refused(repo.ErrStale, func() error { return w.Open().Publish(t.Context(), second) })
+	w.Update(add("2"))
 	if got := w.pending(); !slices.Equal(got, []string{"agent/1", "agent/2"}) {
 		t.Errorf("published %q", got)
 	}
@@ -119,25 +119,25 @@ func TestOrphanComesAlive(t *testing.T) {
 func TestRootLosesTheRace(t *testing.T) {
 	w := newWorld(t)
 	cutOver := func(tx *repo.Tx) error {
-		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.Public("timestamp-2"), w.Public("snapshot-2")
 		return nil
 	}
-	once := sync.OnceFunc(func() { w.update(add("1")) })
-	w.store.after = func(name string) error {
+	once := sync.OnceFunc(func() { w.Update(add("1")) })
+	w.Store.After = func(name string) error {
 		if strings.HasSuffix(name, "snapshot.json") {
-			w.store.after = nil
+			w.Store.After = nil
 			once()
 		}
 		return nil
 	}
-	if err := w.try(cutOver); !errors.Is(err, repo.ErrConflict) {
+	if err := w.Try(cutOver); !errors.Is(err, repo.ErrConflict) {
 		t.Fatal(err)
 	}
-	w.sees("root 1")
-	w.refused(signing.ErrSecondContent, func() error { return w.try(cutOver) })
-	w.update(w.again(cutOver))
-	w.update(approve("1"))
-	w.sees("root 2 agent/1")
+	w.Sees("root 1")
+	w.Refused(signing.ErrSecondContent, func() error { return w.Try(cutOver) })
+	w.Update(w.Again(cutOver))
+	w.Update(approve("1"))
+	w.Sees("root 2 agent/1")
 }
 
 // Two publishers with many releases each run concurrently: nothing is lost.
@@ -150,7 +150,7 @@ func TestRace(t *testing.T) {
 	w := newWorld(t)
 	var all sync.WaitGroup
 	for who := range 2 {
-		r := w.open()
+		r := w.Open()
 		all.Go(func() {
 			for i := range each {
 				edit := add(fmt.Sprintf("%d-%02d", who, i))
@@ -170,38 +170,6 @@ func TestRace(t *testing.T) {
 	}
 }
 
-var errKilled = errors.New("killed")
-
-// kill makes the n-th write and all later ones fail, before or after the effect. It
-// returns a function that reports whether a write was killed.
-func (m *memory) kill(n int, after bool) (killed func() bool) { return m.killIn("", n, after) }
-
-// killIn counts writes in one directory only.
-func (m *memory) killIn(folder string, n int, after bool) (killed func() bool) {
-	count, dead := 0, false
-	m.before = func(name string) error {
-		if strings.HasPrefix(name, folder) {
-			count++
-		}
-		if dead || !after && count == n {
-			dead = true
-			return errKilled
-		}
-		return nil
-	}
-	m.after = func(name string) error {
-		if after && count == n && strings.HasPrefix(name, folder) {
-			dead = true
-			return errKilled
-		}
-		return nil
-	}
-	return func() bool {
-		m.before, m.after = nil, nil
-		return dead
-	}
-}
-
 // A publisher is killed at its n-th write, for every n. Clients see the old state or
 // the new one; if keys change there is an intermediate state, in which the new root
 // waits for its content. The next update heals it, whether it is another edit or the
@@ -212,23 +180,23 @@ func TestKilledAtEveryWrite(t *testing.T) {
 		between bool // a new root may be without content
 		goal    string
 	}{
-		"founding":     {edit: func(w *world, tx *repo.Tx) error { return w.found(tx) }, between: true, goal: "root 1"},
+		"founding":     {edit: func(w *world, tx *repo.Tx) error { return w.Define(tx) }, between: true, goal: "root 1"},
 		"release":      {edit: func(w *world, tx *repo.Tx) error { return add("2")(tx) }, goal: "root 1 agent/1 agent/2"},
 		"announcement": {edit: func(w *world, tx *repo.Tx) error { return announce(tx) }, goal: "root 2 agent/1"},
 		"new online keys": {edit: func(w *world, tx *repo.Tx) error {
-			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.Public("timestamp-2"), w.Public("snapshot-2")
 			return nil
 		}, between: true, goal: "root 2 agent/1"},
 		"new release keys": {edit: func(w *world, tx *repo.Tx) error {
-			tx.Root().Classes[0].Roles[0].Keys.Keys = w.public("vendor-release-2")
-			tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
+			tx.Root().Classes[0].Roles[0].Keys.Keys = w.Public("vendor-release-2")
+			tx.Root().Classes[0].Roles[1].Keys.Keys = w.Public("review-release-2")
 			return nil
 		}, between: true, goal: "root 2 agent/1"},
 		"first hash bins": {edit: func(w *world, tx *repo.Tx) error {
 			return errors.Join(addFiles(0, 520)(tx), approveFiles(0, 520)(tx))
 		}, goal: "root 1 agent/1"},
 		"new class and its release": {edit: func(w *world, tx *repo.Tx) error {
-			tx.Root().Classes = append(tx.Root().Classes[:1:1], w.class("rules"))
+			tx.Root().Classes = append(tx.Root().Classes[:1:1], w.Class("rules"))
 			return errors.Join(tx.Add("vendor", "rules/1", strings.NewReader("1"), release("2")), tx.Approve("review", "rules/1", nil))
 		}, between: true, goal: "root 2 agent/1 rules/1"},
 	} {
@@ -247,25 +215,25 @@ func TestKilledAtEveryWrite(t *testing.T) {
 			}
 			past := emptyWorld(t)
 			if name != "founding" {
-				past.update(past.found)
-				past.update(add("1"))
-				past.update(approve("1"))
+				past.Update(past.Define)
+				past.Update(add("1"))
+				past.Update(approve("1"))
 			}
 			for n, more := 1, true; more; n++ {
 				for i := range variants {
 					if (n+i/2+i)%every != 0 {
 						continue
 					}
-					w := past.copy()
-					seen := w.product()
-					old := seen.state()
+					w := past.Copy()
+					seen := w.Product()
+					old := seen.State()
 					edit := func(tx *repo.Tx) error { return x.edit(w, tx) }
 					folder := ""
 					if name == "first hash bins" {
 						folder = "metadata/" // there are too many files to test each
 					}
-					killed := w.store.killIn(folder, n, i%2 == 1)
-					err := w.try(edit)
+					killed := w.Store.KillIn(folder, n, i%2 == 1)
+					err := w.Try(edit)
 					if !killed() {
 						noErr(t, err)
 						more = false
@@ -274,8 +242,8 @@ func TestKilledAtEveryWrite(t *testing.T) {
 					if !errors.Is(err, errKilled) {
 						t.Fatalf("write %d: %v", n, err)
 					}
-					for _, p := range []*product{seen, w.product()} {
-						got := p.state()
+					for _, p := range []*product{seen, w.Product()} {
+						got := p.State()
 						// A class whose roles are not yet published does not affect the others.
 						between := x.between && (strings.HasSuffix(got, " without content") || got == strings.Replace(old, "root 1", "root 2", 1))
 						if got != old && got != x.goal && !between {
@@ -283,17 +251,17 @@ func TestKilledAtEveryWrite(t *testing.T) {
 						}
 					}
 					if i >= 2 && name != "founding" { // another process publishes first
-						w.update(func(tx *repo.Tx) error { return tx.Renew("vendor") })
+						w.Update(func(tx *repo.Tx) error { return tx.Renew("vendor") })
 					}
-					w.update(w.again(edit))
+					w.Update(w.Again(edit))
 					for _, p := range w.pending() {
-						w.update(func(tx *repo.Tx) error { return tx.Approve("review", p, nil) })
+						w.Update(func(tx *repo.Tx) error { return tx.Approve("review", p, nil) })
 					}
 					if left := w.leftovers(); len(left) > 0 {
 						t.Fatalf("killed at write %d, and healed: %q are still there", n, left)
 					}
-					for _, p := range []*product{seen, w.product()} {
-						if got := p.state(); got != x.goal && (name != "release" || got != old+" agent/2") {
+					for _, p := range []*product{seen, w.Product()} {
+						if got := p.State(); got != x.goal && (name != "release" || got != old+" agent/2") {
 							t.Fatalf("killed at write %d, and healed: a client sees %q, want %q", n, got, x.goal)
 						}
 					}
@@ -305,22 +273,22 @@ func TestKilledAtEveryWrite(t *testing.T) {
 
 // leftovers are metadata files that no snapshot ever listed.
 func (w *world) leftovers() (names []string) {
-	w.t.Helper()
+	w.T.Helper()
 	listed := map[string]bool{"metadata/timestamp.json": true}
-	ts, err := metadata.Timestamp().FromBytes(w.store.files["metadata/timestamp.json"])
-	noErr(w.t, err)
-	for name, data := range w.store.files {
+	ts, err := metadata.Timestamp().FromBytes(w.Store.Files["metadata/timestamp.json"])
+	noErr(w.T, err)
+	for name, data := range w.Store.Files {
 		if !strings.HasSuffix(name, ".snapshot.json") {
 			continue
 		}
 		snap, err := metadata.Snapshot().FromBytes(data)
-		noErr(w.t, err)
+		noErr(w.T, err)
 		listed[name] = snap.Signed.Version <= ts.Signed.Meta["snapshot.json"].Version
 		for role, f := range snap.Signed.Meta {
 			listed[fmt.Sprintf("metadata/%d.%s", f.Version, role)] = true
 		}
 	}
-	for name := range w.store.files {
+	for name := range w.Store.Files {
 		if strings.HasPrefix(name, "metadata/") && !listed[name] && !strings.HasSuffix(name, ".root.json") {
 			names = append(names, name)
 		}
@@ -345,23 +313,23 @@ func TestRefreshHeals(t *testing.T) {
 		},
 	} {
 		w := newWorld(t)
-		w.store.before = func(name string) error {
+		w.Store.Before = func(name string) error {
 			if name == "metadata/timestamp.json" {
 				return errKilled
 			}
 			return nil
 		}
-		err := w.try(func(tx *repo.Tx) error {
-			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+		err := w.Try(func(tx *repo.Tx) error {
+			tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.Public("timestamp-2"), w.Public("snapshot-2")
 			return nil
 		})
-		if w.store.before = nil; !errors.Is(err, errKilled) {
+		if w.Store.Before = nil; !errors.Is(err, errKilled) {
 			t.Fatal(err)
 		}
-		w.sees("root 2 without content")
-		w.refused(repo.ErrUnsigned, func() error { return heal(w.open("timestamp", "snapshot"), t) })
-		noErr(t, heal(w.open("timestamp-2", "snapshot-2"), t))
-		w.sees("root 2")
+		w.Sees("root 2 without content")
+		w.Refused(repo.ErrUnsigned, func() error { return heal(w.Open("timestamp", "snapshot"), t) })
+		noErr(t, heal(w.Open("timestamp-2", "snapshot-2"), t))
+		w.Sees("root 2")
 	}
 }
 
@@ -369,56 +337,56 @@ func TestRefreshHeals(t *testing.T) {
 // has passed.
 func TestRefresh(t *testing.T) {
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(approve("1"))
-	online := w.open("timestamp", "snapshot")
-	p := w.product()
+	w.Update(add("1"))
+	w.Update(approve("1"))
+	online := w.Open("timestamp", "snapshot")
+	p := w.Product()
 	for day, want := range []string{"metadata/timestamp.json", "metadata/timestamp.json", "metadata/timestamp.json", "metadata/timestamp.json",
 		"metadata/4.snapshot.json metadata/timestamp.json", "metadata/timestamp.json"} {
-		w.store.wrote()
+		w.Store.Wrote()
 		noErr(t, online.Renew(t.Context()))
-		if got := strings.Join(w.store.wrote(), " "); got != want {
+		if got := strings.Join(w.Store.Wrote(), " "); got != want {
 			t.Errorf("day %d: wrote %s", day, got)
 		}
-		if got := p.state(); got != "root 1 agent/1" {
+		if got := p.State(); got != "root 1 agent/1" {
 			t.Errorf("day %d: a client sees %q", day, got)
 		}
-		w.now = w.now.Add(24 * time.Hour)
+		w.Now = w.Now.Add(24 * time.Hour)
 	}
-	w.refused(repo.ErrUnsigned, func() error { return w.open(reviewKeys...).Renew(t.Context()) })
+	w.Refused(repo.ErrUnsigned, func() error { return w.Open(reviewKeys...).Renew(t.Context()) })
 }
 
 // Everything has expired, root included. It is renewed step by step by each party,
 // without waiting for the other's signature.
 func TestExpired(t *testing.T) {
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(approve("1"))
-	w.now = w.now.Add(400 * 24 * time.Hour)
-	vendor := w.open(vendorKeys...)
-	w.refused(tuf.ErrExpired, func() error { return vendor.Renew(t.Context()) })
-	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	noErr(t, w.open("timestamp", "snapshot").Renew(t.Context()))
+	w.Update(add("1"))
+	w.Update(approve("1"))
+	w.Now = w.Now.Add(400 * 24 * time.Hour)
+	vendor := w.Open(vendorKeys...)
+	w.Refused(tuf.ErrExpired, func() error { return vendor.Renew(t.Context()) })
+	w.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	noErr(t, w.Open("timestamp", "snapshot").Renew(t.Context()))
 
-	p := w.product()
-	snap, err := p.refresh()
+	p := w.Product()
+	snap, err := p.Refresh()
 	noErr(t, err)
-	if _, err := snap.Approve("agent/1", p.get); !errors.Is(err, tuf.ErrExpired) {
+	if _, err := snap.Approve("agent/1", p.Get); !errors.Is(err, tuf.ErrExpired) {
 		t.Fatal(err)
 	}
 	noErr(t, vendor.Update(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") }))
-	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
+	d, err := w.Open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 	noErr(t, err)
 	noErr(t, vendor.Publish(t.Context(), travel(t, d)))
-	w.sees("root 2 agent/1")
+	w.Sees("root 2 agent/1")
 
 	// Standard TUF clients need targets.json too.
 	openTargets := func() error {
-		snap, err := p.refresh()
+		snap, err := p.Refresh()
 		noErr(t, err)
 		f, err := snap.RoleFile("targets")
 		noErr(t, err)
-		data, err := p.get(f)
+		data, err := p.Get(f)
 		noErr(t, err)
 		_, err = snap.Targets(data)
 		return err

@@ -28,29 +28,29 @@ const (
 func (w *world) successors(name string) func(*repo.Tx) error {
 	return func(tx *repo.Tx) error {
 		r := tx.Root()
-		r.Parties[0].Keys = w.public(name+"-1", name+"-2")
-		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public(name+"-timestamp"), w.public(name+"-snapshot"), w.public(name+"-targets")
-		r.Classes[0].Roles[0].Keys.Keys = w.public(name + "-release")
+		r.Parties[0].Keys = w.Public(name+"-1", name+"-2")
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.Public(name+"-timestamp"), w.Public(name+"-snapshot"), w.Public(name+"-targets")
+		r.Classes[0].Roles[0].Keys.Keys = w.Public(name + "-release")
 		return nil
 	}
 }
 
 // stageRecovery stages a recovery after a root and signs it with all keys.
 func (w *world) stageRecovery(after int64, fn func(*repo.Tx) error) *repo.Draft {
-	w.t.Helper()
-	d, err := w.open().StageRecovery(w.t.Context(), repo.RecoveryOptions{Reason: "they are gone", After: after}, fn)
-	noErr(w.t, err)
-	for _, s := range w.keys {
-		if err := d.Sign(w.t.Context(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
-			w.t.Fatal(err)
+	w.T.Helper()
+	d, err := w.Open().StageRecovery(w.T.Context(), repo.RecoveryOptions{Reason: "they are gone", After: after}, fn)
+	noErr(w.T, err)
+	for _, s := range w.Keys {
+		if err := d.Sign(w.T.Context(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
+			w.T.Fatal(err)
 		}
 	}
 	return d
 }
 
 func (w *world) publish(d *repo.Draft) {
-	w.t.Helper()
-	noErr(w.t, w.open().Publish(w.t.Context(), d))
+	w.T.Helper()
+	noErr(w.T, w.Open().Publish(w.T.Context(), d))
 }
 
 // The process is killed at each write while one recovery replaces another. Publishing
@@ -61,39 +61,39 @@ func TestReplacementKilled(t *testing.T) {
 	for _, successor := range []string{"successor", "other"} { // the same online keys, and others
 		start := recoverable(t)
 		start.recover()
-		start.signer("successor-3")
+		start.Signer("successor-3")
 		d := start.stageRecovery(1, func(tx *repo.Tx) error {
 			err := start.successors(successor)(tx)
-			tx.Root().Parties[0].Keys = start.public("successor-1", "successor-3")
+			tx.Root().Parties[0].Keys = start.Public("successor-1", "successor-3")
 			return err
 		})
 		for n, more := 1, true; more; n++ {
 			for _, after := range []bool{false, true} {
-				w := start.copy()
-				killed := w.store.kill(n, after)
-				err := w.open().Publish(t.Context(), d)
+				w := start.Copy()
+				killed := w.Store.Kill(n, after)
+				err := w.Open().Publish(t.Context(), d)
 				if !killed() {
 					noErr(t, err)
-					w.store.clock = func() time.Time { return w.now.Add(-1000 * time.Hour) }
-					for name := range w.store.files {
-						w.store.written[name] = w.store.clock()
+					w.Store.Clock = func() time.Time { return w.Now.Add(-1000 * time.Hour) }
+					for name := range w.Store.Files {
+						w.Store.Written[name] = w.Store.Clock()
 					}
-					_, err = w.open().Prune(t.Context(), nil)
+					_, err = w.Open().Prune(t.Context(), nil)
 					noErr(t, err)
-					w.intact()
-					if findings := w.verify(); len(findings) > 0 {
+					w.Intact()
+					if findings := w.Verify(); len(findings) > 0 {
 						t.Errorf("after Prune: %q", findings)
 					}
 					more = false
 					break
 				}
-				if err := w.open().Publish(t.Context(), d); err != nil {
+				if err := w.Open().Publish(t.Context(), d); err != nil {
 					t.Fatalf("%s, killed at %d, %t: %v", successor, n, after, err)
 				}
-				if got := w.product().waits().state(); got != "root 2 agent/1" {
+				if got := w.Product().Waits().State(); got != "root 2 agent/1" {
 					t.Fatalf("%s, killed at %d: a client that has waited sees %q", successor, n, got)
 				}
-				for _, found := range w.verify() { // metadata signed under the first recovery is reported as unknown
+				for _, found := range w.Verify() { // metadata signed under the first recovery is reported as unknown
 					if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "unknown ") {
 						t.Error(found)
 					}
@@ -111,28 +111,28 @@ func TestRecoveryRace(t *testing.T) {
 	for _, at := range []string{"metadata/2.snapshot.json", recovered2, statement1, "metadata/timestamp.json"} {
 		w := recoverable(t)
 		d := w.stageRecovery(0, w.lost)
-		owners := w.copy()
-		ordinary, err := owners.open().Stage(t.Context(), renew)
+		owners := w.Copy()
+		ordinary, err := owners.Open().Stage(t.Context(), renew)
 		noErr(t, err)
-		owners.store = w.store
+		owners.Store = w.Store
 		once := false
-		w.store.before = func(name string) error {
+		w.Store.Before = func(name string) error {
 			if once || strings.HasSuffix(name, "snapshot.json") != strings.HasSuffix(at, "snapshot.json") || !strings.HasSuffix(at, "snapshot.json") && name != at {
 				return nil
 			}
 			once = true
-			return owners.open().Publish(t.Context(), ordinary)
+			return owners.Open().Publish(t.Context(), ordinary)
 		}
-		err = w.open().Publish(t.Context(), d)
-		w.store.before = nil
+		err = w.Open().Publish(t.Context(), d)
+		w.Store.Before = nil
 		if !once {
 			t.Fatalf("%s was not written", at)
 		}
 		if !errors.Is(err, repo.ErrConflict) {
 			t.Errorf("%s: the recovery: %v", at, err)
 		}
-		w.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
-		w.sees("root 2 agent/1 agent/2")
+		w.Update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+		w.Sees("root 2 agent/1 agent/2")
 	}
 }
 
@@ -142,26 +142,26 @@ func TestRenewalRace(t *testing.T) {
 	w := recoverable(t)
 	w.recover()
 	renewal := func(reason string) *repo.Draft {
-		d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: reason})
+		d, err := w.Open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: reason})
 		noErr(t, err)
 		return d
 	}
 	one, two := renewal("one"), renewal("two")
-	other := w.copy()
-	other.store = w.store
+	other := w.Copy()
+	other.Store = w.Store
 	once := false
-	w.store.before = func(string) error {
+	w.Store.Before = func(string) error {
 		if once {
 			return nil
 		}
 		once = true
-		return other.open().Publish(t.Context(), two)
+		return other.Open().Publish(t.Context(), two)
 	}
-	if err := w.open().Publish(t.Context(), one); !errors.Is(err, repo.ErrConflict) {
+	if err := w.Open().Publish(t.Context(), one); !errors.Is(err, repo.ErrConflict) {
 		t.Error(err)
 	}
-	if !bytes.Contains(w.store.files[statement1], []byte(`"two"`)) {
-		t.Errorf("%s", w.store.files[statement1])
+	if !bytes.Contains(w.Store.Files[statement1], []byte(`"two"`)) {
+		t.Errorf("%s", w.Store.Files[statement1])
 	}
 }
 
@@ -177,32 +177,32 @@ func TestRecoveryJunk(t *testing.T) {
 		"too large":     {statement1: make([]byte, tuf.MaxRecoveryStatement+1), recovered2: make([]byte, 5<<20)},
 		"a high claim":  {statement1: []byte(`{"signatures":[],"signed":{"_type":"x-visum-recovery","version":9007199254740991}}`)},
 		"empty":         {statement1: {}, recovered2: {}},
-		"a statement":   {statement1: other.store.files[statement1]},
-		"a root":        {recovered2: other.store.files[recovered2]},
-		"another's":     {statement1: other.store.files[statement1], recovered2: other.store.files[recovered2]},
-		"a large root":  {statement1: other.store.files[statement1], recovered2: make([]byte, 5<<20)},
-		"a large claim": {statement1: make([]byte, 1<<20), recovered2: other.store.files[recovered2]},
+		"a statement":   {statement1: other.Store.Files[statement1]},
+		"a root":        {recovered2: other.Store.Files[recovered2]},
+		"another's":     {statement1: other.Store.Files[statement1], recovered2: other.Store.Files[recovered2]},
+		"a large root":  {statement1: other.Store.Files[statement1], recovered2: make([]byte, 5<<20)},
+		"a large claim": {statement1: make([]byte, 1<<20), recovered2: other.Store.Files[recovered2]},
 	} {
 		w := recoverable(t)
 		for file, data := range junk {
-			w.store.files[file] = data
+			w.Store.Files[file] = data
 		}
-		w.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+		w.Update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
 		d := w.stageRecovery(0, w.lost)
-		if err := w.open().Export(t.Context(), d, t.TempDir()); err != nil {
+		if err := w.Open().Export(t.Context(), d, t.TempDir()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := w.open().Publish(t.Context(), d); err != nil {
+		if err := w.Open().Publish(t.Context(), d); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got := w.product().waits().state(); got != "root 2 agent/1 agent/2" {
+		if got := w.Product().Waits().State(); got != "root 2 agent/1 agent/2" {
 			t.Errorf("%s: a client that has waited sees %q", name, got)
 		}
-		if !bytes.Contains(w.store.files[statement1], []byte(`"version":3}`)) {
-			t.Errorf("%s: %s", name, w.store.files[statement1])
+		if !bytes.Contains(w.Store.Files[statement1], []byte(`"version":3}`)) {
+			t.Errorf("%s: %s", name, w.Store.Files[statement1])
 		}
-		w.intact()
+		w.Intact()
 	}
 }
 
@@ -211,59 +211,59 @@ func TestRecoveryJunk(t *testing.T) {
 func TestRecoveryOnMirrors(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	first := w.pin()
-	stale := w.store.copy()
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
-	owners := w.copy()
-	owners.store = w.store.copy()
-	owners.update(announce)
+	first := w.Pin()
+	stale := w.Store.Copy()
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+	owners := w.Copy()
+	owners.Store = w.Store.Copy()
+	owners.Update(announce)
 	w.recover()
-	early := w.store.copy()
+	early := w.Store.Copy()
 	clone := func(to *memory, from *memory) error {
-		return mirror.Clone(t.Context(), to, storage.SourceOf(from), first, options(w.config()))
+		return mirror.Clone(t.Context(), to, storage.SourceOf(from), first, options(w.Config()))
 	}
 	refused := func(what string, to, from *memory) {
 		t.Helper()
-		before := to.copy()
+		before := to.Copy()
 		if err := clone(to, from); !errors.Is(err, tuf.ErrRollback) {
 			t.Errorf("%s: %v", what, err)
 		}
-		for name, data := range before.files {
-			if !bytes.Equal(data, to.files[name]) {
+		for name, data := range before.Files {
+			if !bytes.Equal(data, to.Files[name]) {
 				t.Errorf("%s: %s was changed", what, name)
 			}
 		}
 	}
-	refused("the mirror has a regular root", owners.store.copy(), w.store)
+	refused("the mirror has a regular root", owners.Store.Copy(), w.Store)
 
 	copied := newMemory()
-	noErr(t, clone(copied, w.store))
-	d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
+	noErr(t, clone(copied, w.Store))
+	d, err := w.Open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
 	noErr(t, err)
 	w.publish(d)
-	noErr(t, clone(copied, w.store))
+	noErr(t, clone(copied, w.Store))
 	noErr(t, clone(copied, early)) // the same root, an older statement: the newer one stays
-	if !bytes.Equal(copied.files[statement1], w.store.files[statement1]) {
+	if !bytes.Equal(copied.Files[statement1], w.Store.Files[statement1]) {
 		t.Error("the statement was rolled back")
 	}
 	w.publish(w.stageRecovery(1, w.successors("other")))
-	noErr(t, clone(copied, w.store))
-	if !bytes.Equal(copied.files[recovered2], w.store.files[recovered2]) {
+	noErr(t, clone(copied, w.Store))
+	if !bytes.Equal(copied.Files[recovered2], w.Store.Files[recovered2]) {
 		t.Error("the mirror does not follow the replacement")
 	}
 	refused("the source has the recovery that was replaced", copied, early)
 
-	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	noErr(t, clone(copied, w.store))
+	w.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	noErr(t, clone(copied, w.Store))
 	refused("the source is from before the recovery", copied, stale)
 
 	// A recovery that has no successor yet is a proposal: the later one stays.
-	proposed, later := stale.copy(), stale.copy()
+	proposed, later := stale.Copy(), stale.Copy()
 	for _, name := range []string{statement1, recovered2} {
-		proposed.files[name], later.files[name] = early.files[name], w.store.files[name]
+		proposed.Files[name], later.Files[name] = early.Files[name], w.Store.Files[name]
 	}
 	noErr(t, clone(later, proposed))
-	if !bytes.Equal(later.files[statement1], w.store.files[statement1]) || !bytes.Equal(later.files[recovered2], w.store.files[recovered2]) {
+	if !bytes.Equal(later.Files[statement1], w.Store.Files[statement1]) || !bytes.Equal(later.Files[recovered2], w.Store.Files[recovered2]) {
 		t.Error("a proposal was rolled back")
 	}
 }
@@ -274,12 +274,12 @@ func TestRecoveryBringsNewOnlineKeys(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
 	for _, keep := range []func(r *repo.Root){
-		func(r *repo.Root) { r.Timestamp.Keys, r.Snapshot.Keys = w.public("timestamp"), w.public("snapshot") },
-		func(r *repo.Root) { r.Timestamp.Keys = w.public("timestamp") },
-		func(r *repo.Root) { r.Snapshot.Keys = w.public("snapshot") },
+		func(r *repo.Root) { r.Timestamp.Keys, r.Snapshot.Keys = w.Public("timestamp"), w.Public("snapshot") },
+		func(r *repo.Root) { r.Timestamp.Keys = w.Public("timestamp") },
+		func(r *repo.Root) { r.Snapshot.Keys = w.Public("snapshot") },
 	} {
-		w.refused(tuf.ErrCharter, func() error {
-			_, err := w.open().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
+		w.Refused(tuf.ErrCharter, func() error {
+			_, err := w.Open().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
 				noErr(t, w.lost(tx))
 				keep(tx.Root())
 				return nil
@@ -294,47 +294,47 @@ func TestRecoveryBringsNewOnlineKeys(t *testing.T) {
 func TestVerifyRecoveryOnCopies(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	first, err := w.open().Pin(t.Context())
+	first, err := w.Open().Pin(t.Context())
 	noErr(t, err)
-	before := w.copy()
+	before := w.Copy()
 	w.recover()
-	early := w.store.copy()
-	d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
+	early := w.Store.Copy()
+	d, err := w.Open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
 	noErr(t, err)
 	w.publish(d)
 	check := func(what string, change func(*memory), roots bool, want ...string) {
 		t.Helper()
-		m := w.store.copy()
+		m := w.Store.Copy()
 		change(m)
-		got := w.verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(m), RootsOnly: roots})
+		got := w.Verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(m), RootsOnly: roots})
 		got = slices.DeleteFunc(got, func(f string) bool { return strings.Contains(f, "orphan ") })
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", what, got, want)
 		}
 	}
 	rootsOnly := func(m *memory) {
-		for name := range m.files {
+		for name := range m.Files {
 			if !strings.HasSuffix(name, ".root.json") && !strings.HasPrefix(name, "metadata/recovery/") {
-				delete(m.files, name)
+				delete(m.Files, name)
 			}
 		}
 	}
 	check("all", func(*memory) {}, false)
 	check("roots", rootsOnly, true)
-	check("no statement", func(m *memory) { delete(m.files, statement1) }, false, "m missing "+statement1)
-	check("no root", func(m *memory) { rootsOnly(m); delete(m.files, recovered2) }, true, "m missing "+recovered2)
-	check("an older statement", func(m *memory) { m.files[statement1] = early.files[statement1] }, false, "m differs "+statement1)
-	check("junk", func(m *memory) { rootsOnly(m); m.files[statement1] = []byte("x") }, true, "m untrusted "+statement1)
+	check("no statement", func(m *memory) { delete(m.Files, statement1) }, false, "m missing "+statement1)
+	check("no root", func(m *memory) { rootsOnly(m); delete(m.Files, recovered2) }, true, "m missing "+recovered2)
+	check("an older statement", func(m *memory) { m.Files[statement1] = early.Files[statement1] }, false, "m differs "+statement1)
+	check("junk", func(m *memory) { rootsOnly(m); m.Files[statement1] = []byte("x") }, true, "m untrusted "+statement1)
 	owners := recoverable(t)
-	check("a regular root", func(m *memory) { m.files["metadata/2.root.json"] = owners.store.files["metadata/1.root.json"] }, false, "m differs metadata/2.root.json")
+	check("a regular root", func(m *memory) { m.Files["metadata/2.root.json"] = owners.Store.Files["metadata/1.root.json"] }, false, "m differs metadata/2.root.json")
 
 	// One of the two files of a recovery is missing.
 	for _, name := range []string{statement1, recovered2} {
-		for _, pin := range [][]byte{w.pin(), first} {
-			half := w.copy()
-			half.pinned = pin
-			delete(half.store.files, name)
-			if got := half.verify(); !slices.Contains(got, "missing "+name) {
+		for _, pin := range [][]byte{w.Pin(), first} {
+			half := w.Copy()
+			half.Pinned = pin
+			delete(half.Store.Files, name)
+			if got := half.Verify(); !slices.Contains(got, "missing "+name) {
 				t.Errorf("without %s: %q", name, got)
 			}
 		}
@@ -342,33 +342,33 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 	// The cases are an unreadable statement, a recovery that exists only in the copy,
 	// which is not a fault of the copy, and an expired root, which is reported by its
 	// name.
-	if got := w.verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(&readFault{w.store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
+	if got := w.Verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(&readFault{w.Store, statement1, 1})}); !slices.Contains(got, "m unreadable "+statement1) {
 		t.Errorf("%q", got)
 	}
-	ahead := before.store.copy()
-	ahead.files[statement1], ahead.files[recovered2] = w.store.files[statement1], w.store.files[recovered2]
-	if got := before.verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(ahead)}); slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "recovery") }) {
+	ahead := before.Store.Copy()
+	ahead.Files[statement1], ahead.Files[recovered2] = w.Store.Files[statement1], w.Store.Files[recovered2]
+	if got := before.Verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(ahead)}); slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "recovery") }) {
 		t.Errorf("%q", got)
 	}
-	later := w.copy()
-	later.now = later.now.AddDate(2, 0, 0)
-	if got := later.verify(); !slices.Contains(got, "expired "+recovered2) {
+	later := w.Copy()
+	later.Now = later.Now.AddDate(2, 0, 0)
+	if got := later.Verify(); !slices.Contains(got, "expired "+recovered2) {
 		t.Errorf("%q", got)
 	}
 	bare := recoverable(t)
-	if got := bare.verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(&readFault{bare.store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
+	if got := bare.Verify(mirror.Mirror{Name: "m", Source: storage.SourceOf(&readFault{bare.Store, recovered2, 1})}); !slices.Contains(got, "m unreadable "+recovered2) {
 		t.Errorf("%q", got)
 	}
 
 	// The statement is damaged: the report names it and says why nothing after it can be
 	// verified.
-	w.store.files[statement1] = bytes.ReplaceAll(w.store.files[statement1], []byte("once more"), []byte("once less"))
-	report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config()))
+	w.Store.Files[statement1] = bytes.ReplaceAll(w.Store.Files[statement1], []byte("once more"), []byte("once less"))
+	report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config()))
 	noErr(t, err)
 	if !slices.ContainsFunc(report.Findings, func(f mirror.Finding) bool { return f.Name == statement1 && f.Kind == mirror.FileUntrusted }) {
 		t.Error(report)
 	}
-	_, err = w.open().Stage(t.Context(), func(*repo.Tx) error { return nil })
+	_, err = w.Open().Stage(t.Context(), func(*repo.Tx) error { return nil })
 	if !errors.Is(err, tuf.ErrUntrusted) || !strings.Contains(err.Error(), statement1) {
 		t.Error(err)
 	}
@@ -378,33 +378,33 @@ func TestVerifyRecoveryOnCopies(t *testing.T) {
 func TestTwoRecoveries(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	first := w.pin()
+	first := w.Pin()
 	w.recover()
 	w.publish(w.stageRecovery(0, w.successors("other")))
 	check := func(root int64) {
 		t.Helper()
-		chain, err := w.open().Chain(t.Context())
+		chain, err := w.Open().Chain(t.Context())
 		noErr(t, err)
 		if int64(len(chain)) != root {
 			t.Fatalf("%d roots", len(chain))
 		}
-		p := w.product().waits().waits()
-		if got := p.state(); p.root.Version() != root || !strings.HasSuffix(got, " agent/1") {
+		p := w.Product().Waits().Waits()
+		if got := p.State(); p.Root.Version() != root || !strings.HasSuffix(got, " agent/1") {
 			t.Errorf("a client that has waited twice sees %q", got)
 		}
-		pins, err := w.open().Pins(t.Context())
+		pins, err := w.Open().Pins(t.Context())
 		noErr(t, err)
 		for _, pin := range append(pins, first) {
 			copied := newMemory()
-			noErr(t, mirror.Clone(t.Context(), copied, storage.SourceOf(w.store), pin, nil))
-			report, err := mirror.Verify(t.Context(), w.place(), pin, options(w.config()), mirror.Mirror{Source: storage.SourceOf(copied)})
+			noErr(t, mirror.Clone(t.Context(), copied, storage.SourceOf(w.Store), pin, nil))
+			report, err := mirror.Verify(t.Context(), w.Storage(), pin, options(w.Config()), mirror.Mirror{Source: storage.SourceOf(copied)})
 			if noErr(t, err); !report.OK() || report.Root != root {
 				t.Errorf("root v%d: %v", report.Root, report)
 			}
 		}
 		for _, opts := range []*mirror.BundleOptions{nil, {Metadata: true}} {
 			var b bytes.Buffer
-			noErr(t, mirror.Bundle(t.Context(), &b, w.place(), w.pin(), opts))
+			noErr(t, mirror.Bundle(t.Context(), &b, w.Storage(), w.Pin(), opts))
 			z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 			noErr(t, err)
 			for _, name := range []string{statement1, recovered2, statement2, recovered3} {
@@ -415,14 +415,14 @@ func TestTwoRecoveries(t *testing.T) {
 		}
 	}
 	check(3)
-	if _, err := w.open().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
+	if _, err := w.Open().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error("the first recovery can be replaced after a second one:", err)
 	}
-	d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more", After: 1})
+	d, err := w.Open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more", After: 1})
 	noErr(t, err)
 	w.publish(d)
 	check(3)
-	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	w.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	check(4)
 }
 
@@ -433,15 +433,15 @@ func TestRecoveryDraftLate(t *testing.T) {
 	w := recoverable(t)
 	w.recover()
 	renewal := func(reason string) *repo.Draft {
-		d, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: reason})
+		d, err := w.Open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: reason})
 		noErr(t, err)
 		return d
 	}
 	late, next := renewal("once more"), renewal("and once more")
-	if _, err := w.open().StageOn(t.Context(), late, func(*repo.Tx) error { return nil }); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := w.Open().StageOn(t.Context(), late, func(*repo.Tx) error { return nil }); !errors.Is(err, errors.ErrUnsupported) {
 		t.Error(err)
 	}
-	other, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
+	other, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("vendor") })
 	noErr(t, err)
 	a, err := other.Bytes()
 	noErr(t, err)
@@ -454,15 +454,15 @@ func TestRecoveryDraftLate(t *testing.T) {
 	noErr(t, err)
 	mixed, err := repo.OpenDraft(a)
 	noErr(t, err)
-	w.store.wrote()
-	if err := w.open().Publish(t.Context(), mixed); err == nil || !strings.Contains(err.Error(), "published by itself") || len(w.store.wrote()) > 0 {
+	w.Store.Wrote()
+	if err := w.Open().Publish(t.Context(), mixed); err == nil || !strings.Contains(err.Error(), "published by itself") || len(w.Store.Wrote()) > 0 {
 		t.Error("one draft has releases and a statement:", err)
 	}
 	w.publish(next)
-	if _, err := w.open().Diff(t.Context(), late); !errors.Is(err, repo.ErrStale) {
+	if _, err := w.Open().Diff(t.Context(), late); !errors.Is(err, repo.ErrStale) {
 		t.Error(err)
 	}
-	w.refused(repo.ErrStale, func() error { return w.open().Publish(t.Context(), late) })
+	w.Refused(repo.ErrStale, func() error { return w.Open().Publish(t.Context(), late) })
 }
 
 // The draft comes from an attacker: its recovery part is refused by Open, Diff or
@@ -476,17 +476,17 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	w.signs(d, "bank-1", "university")
 	data, err := d.Bytes()
 	noErr(t, err)
-	stuck := w.copy() // its recovery is missing, and with it the root that verifies the timestamp
+	stuck := w.Copy() // its recovery is missing, and with it the root that verifies the timestamp
 	stuck.recover()
-	delete(stuck.store.files, statement1)
+	delete(stuck.Store.Files, statement1)
 	plain := newWorld(t) // this repository has no recovery rule either
-	plain.store.files["metadata/timestamp.json"] = stuck.store.files["metadata/timestamp.json"]
-	if err := plain.refused(tuf.ErrUntrusted, func() error { return plain.afterLoss().Publish(t.Context(), d) }); strings.Contains(err.Error(), "perhaps") {
+	plain.Store.Files["metadata/timestamp.json"] = stuck.Store.Files["metadata/timestamp.json"]
+	if err := plain.Refused(tuf.ErrUntrusted, func() error { return plain.afterLoss().Publish(t.Context(), d) }); strings.Contains(err.Error(), "perhaps") {
 		t.Error(err)
 	}
-	stuck.elsewhere = &readFault{stuck.store, "metadata/1.root.json", 4}
-	stuck.refused(tuf.ErrUntrusted, func() error { return stuck.afterLoss().Publish(t.Context(), d) })
-	stuck.elsewhere = nil
+	stuck.Elsewhere = &readFault{stuck.Store, "metadata/1.root.json", 4}
+	stuck.Refused(tuf.ErrUntrusted, func() error { return stuck.afterLoss().Publish(t.Context(), d) })
+	stuck.Elsewhere = nil
 	type object = map[string]any
 	open := func(change func(draft, part, signed object)) (*repo.Draft, error) {
 		t.Helper()
@@ -545,7 +545,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 			t.Error(err)
 		}
 		for _, w := range []*world{w, stuck} {
-			w.refused(nil, func() error {
+			w.Refused(nil, func() error {
 				if err := w.afterLoss().Publish(t.Context(), d); err == nil {
 					t.Errorf("%s: published", name)
 				}
@@ -563,7 +563,7 @@ func TestRecoveryHostileDraft(t *testing.T) {
 	if err := odd.Merge(d); !errors.Is(err, repo.ErrOtherDraft) {
 		t.Error(err)
 	}
-	if err := odd.AddSignature("recovery statement", w.signer("bank-1").Key().ID(), nil); !errors.Is(err, repo.ErrNoPart) {
+	if err := odd.AddSignature("recovery statement", w.Signer("bank-1").Key().ID(), nil); !errors.Is(err, repo.ErrNoPart) {
 		t.Error(err)
 	}
 	if payload, err := odd.Payload("recovery statement"); !errors.Is(err, signing.ErrNoPin) || payload != nil {

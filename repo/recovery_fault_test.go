@@ -35,38 +35,38 @@ func TestRecoveryWhileRead(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
 	d := w.stageRecovery(0, w.lost)
-	w.store.before = func(name string) error { // root and statement are written, and no content yet
+	w.Store.Before = func(name string) error { // root and statement are written, and no content yet
 		if name == "metadata/timestamp.json" {
 			return errKilled
 		}
 		return nil
 	}
-	if err := w.open().Publish(t.Context(), d); !errors.Is(err, errKilled) {
+	if err := w.Open().Publish(t.Context(), d); !errors.Is(err, errKilled) {
 		t.Fatal(err)
 	}
-	w.store.before = nil
-	other := w.copy()
-	other.store = w.store
+	w.Store.Before = nil
+	other := w.Copy()
+	other.Store = w.Store
 	when, then := "metadata/timestamp.json", func() { other.publish(d) }
-	w.elsewhere = &readHook{w.store, func(name string) {
+	w.Elsewhere = &readHook{w.Store, func(name string) {
 		if name == when {
 			when = ""
 			then()
 		}
 	}}
-	if _, err := w.open().Stage(t.Context(), func(*repo.Tx) error { return nil }); err != nil || when != "" {
+	if _, err := w.Open().Stage(t.Context(), func(*repo.Tx) error { return nil }); err != nil || when != "" {
 		t.Fatal(err)
 	}
-	one, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "one"})
+	one, err := w.Open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "one"})
 	noErr(t, err)
-	two, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "two"})
+	two, err := w.Open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "two"})
 	noErr(t, err)
 	when, then = statement1, func() { other.publish(two) }
-	if err := w.open().Publish(t.Context(), one); !errors.Is(err, repo.ErrConflict) || when != "" {
+	if err := w.Open().Publish(t.Context(), one); !errors.Is(err, repo.ErrConflict) || when != "" {
 		t.Error(err)
 	}
-	if !bytes.Contains(w.store.files[statement1], []byte(`"two"`)) {
-		t.Errorf("%s", w.store.files[statement1])
+	if !bytes.Contains(w.Store.Files[statement1], []byte(`"two"`)) {
+		t.Errorf("%s", w.Store.Files[statement1])
 	}
 }
 
@@ -97,11 +97,11 @@ func (s *readFault) Open(ctx context.Context, name string) (io.ReadCloser, error
 func TestRecoveryReadFaults(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	first := w.pin()
+	first := w.Pin()
 	d := w.stageRecovery(0, w.lost)
-	before := w.copy()
+	before := w.Copy()
 	w.publish(d)
-	renewal, err := w.open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
+	renewal, err := w.Open().RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "once more"})
 	noErr(t, err)
 	other := w.stageRecovery(1, w.successors("other"))
 	for name, tt := range map[string]struct {
@@ -123,21 +123,21 @@ func TestRecoveryReadFaults(t *testing.T) {
 		"a replacement": {w, []string{statement1, recovered2}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), other) }},
 		"a recovery":    {before, []string{statement1, "metadata/2.root.json"}, func(r *repo.Repo, _ repo.Storage) error { return r.Publish(t.Context(), d) }},
 		"onto a mirror": {w, []string{statement1, recovered2, "metadata/2.root.json", "metadata/3.root.json"}, func(_ *repo.Repo, s repo.Storage) error {
-			return mirror.Clone(t.Context(), s, storage.SourceOf(w.store), first, nil)
+			return mirror.Clone(t.Context(), s, storage.SourceOf(w.Store), first, nil)
 		}},
 		"from a mirror": {w, []string{statement1, recovered2}, func(_ *repo.Repo, s repo.Storage) error {
 			return mirror.Clone(t.Context(), newMemory(), storage.SourceOf(s), first, nil)
 		}},
 		"back to before": {w, []string{statement1, recovered2}, func(_ *repo.Repo, s repo.Storage) error {
-			return mirror.Clone(t.Context(), s, storage.SourceOf(before.store), first, nil)
+			return mirror.Clone(t.Context(), s, storage.SourceOf(before.Store), first, nil)
 		}},
 	} {
 		for _, file := range tt.files {
 			for n, more := 1, true; more; n++ {
-				c := tt.w.copy()
-				fault := &readFault{c.store, file, n}
-				c.elsewhere = fault
-				err := tt.call(c.open(), fault)
+				c := tt.w.Copy()
+				fault := &readFault{c.Store, file, n}
+				c.Elsewhere = fault
+				err := tt.call(c.Open(), fault)
 				if more = fault.n <= 0; more && !errors.Is(err, errKilled) {
 					t.Errorf("%s, %s can't be read the %d. time: %v", name, file, n, err)
 				}
@@ -154,13 +154,13 @@ func TestRecoveryReadFaults(t *testing.T) {
 func TestRecoveryOverHTTP(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	first := w.pin()
+	first := w.Pin()
 	w.recover()
 	w.publish(w.stageRecovery(0, w.successors("other")))
-	server := httptest.NewServer(mirror.Handler(w.store))
+	server := httptest.NewServer(mirror.Handler(w.Store))
 	defer server.Close()
 	place := client.HTTPSource(server.URL+"/metadata/", server.URL+"/targets/")
-	cfg := w.config()
+	cfg := w.Config()
 	chain, err := repo.New(storage.ReadOnly(place), cfg).Chain(t.Context())
 	if err != nil || len(chain) != 3 {
 		t.Errorf("%d roots, %v", len(chain), err)
@@ -179,39 +179,39 @@ func TestRecoveryBridged(t *testing.T) {
 	t.Parallel()
 	start := recoverable(t)
 	bridged := func(w *world) *repo.Repo {
-		cfg := w.config()
-		cfg.DualSigning = &signing.DualSigning{Root: start.root()}
+		cfg := w.Config()
+		cfg.DualSigning = &signing.DualSigning{Root: start.Root()}
 		for _, n := range slices.Concat(successorKeys, reviewKeys) {
-			cfg.Signers = append(cfg.Signers, w.signer(n))
+			cfg.Signers = append(cfg.Signers, w.Signer(n))
 		}
 		for _, n := range []string{"vendor-release", "targets", "timestamp", "snapshot"} {
-			cfg.DualSigning.Signers = append(cfg.DualSigning.Signers, w.signer(n))
+			cfg.DualSigning.Signers = append(cfg.DualSigning.Signers, w.Signer(n))
 		}
-		return repo.New(w.store, cfg)
+		return repo.New(w.Store, cfg)
 	}
 	d, err := bridged(start).StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, start.lost)
 	noErr(t, err)
 	start.signs(d, "bank-1", "university")
 	for n, more := 1, true; more; n++ {
 		for _, after := range []bool{false, true} {
-			w := start.copy()
-			killed := w.store.kill(n, after)
+			w := start.Copy()
+			killed := w.Store.Kill(n, after)
 			err := bridged(w).Publish(t.Context(), d)
 			if !killed() {
 				noErr(t, err)
 				more = false
 			} else {
-				w.sees("root 1 agent/1")
+				w.Sees("root 1 agent/1")
 				noErr(t, bridged(w).Publish(t.Context(), d))
 			}
-			w.sees("root 1 agent/1")
-			if got := w.product().waits().state(); got != "root 2 agent/1" {
+			w.Sees("root 1 agent/1")
+			if got := w.Product().Waits().State(); got != "root 2 agent/1" {
 				t.Fatalf("killed at %d: a client that has waited sees %q", n, got)
 			}
-			w.intact()
-			w.now = w.now.Add(time.Hour)
+			w.Intact()
+			w.Now = w.Now.Add(time.Hour)
 			noErr(t, bridged(w).Renew(t.Context()))
-			w.sees("root 1 agent/1")
+			w.Sees("root 1 agent/1")
 		}
 	}
 }
@@ -220,24 +220,24 @@ func TestRecoveryBridged(t *testing.T) {
 func TestExportOfUnfinished(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	d, err := w.open().Stage(t.Context(), add("1"))
+	d, err := w.Open().Stage(t.Context(), add("1"))
 	noErr(t, err)
-	w.store.before = func(name string) error {
+	w.Store.Before = func(name string) error {
 		if name == "metadata/timestamp.json" {
 			return errKilled
 		}
 		return nil
 	}
-	if err := w.try(func(tx *repo.Tx) error {
+	if err := w.Try(func(tx *repo.Tx) error {
 		r := tx.Root()
-		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("new-1"), w.public("new-2"), w.public("new-3")
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.Public("new-1"), w.Public("new-2"), w.Public("new-3")
 		return nil
 	}); !errors.Is(err, errKilled) {
 		t.Fatal(err)
 	}
-	w.store.before = nil
-	w.store.files[statement1] = []byte("x")
-	if err := w.open().Export(t.Context(), d, t.TempDir()); !errors.Is(err, repo.ErrConflict) {
+	w.Store.Before = nil
+	w.Store.Files[statement1] = []byte("x")
+	if err := w.Open().Export(t.Context(), d, t.TempDir()); !errors.Is(err, repo.ErrConflict) {
 		t.Error(err)
 	}
 }
@@ -250,7 +250,7 @@ func TestRecoveryAsksForKeys(t *testing.T) {
 	noErr(t, err)
 	id := func(names ...string) (ids []string) {
 		for _, n := range names {
-			ids = append(ids, w.signer(n).Key().ID())
+			ids = append(ids, w.Signer(n).Key().ID())
 		}
 		slices.Sort(ids)
 		return ids

@@ -27,18 +27,18 @@ const (
 // recoverable returns a repository with a recovery rule and one release.
 func recoverable(t *testing.T) *world {
 	w := emptyWorld(t)
-	w.update(w.withHold)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
-	w.sees("root 1 agent/1")
+	w.Update(w.withHold)
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), approve("1")(tx)) })
+	w.Sees("root 1 agent/1")
 	return w
 }
 
 // lost replaces all keys of the vendor, which has lost the old ones.
 func (w *world) lost(tx *repo.Tx) error {
 	r := tx.Root()
-	r.Parties[0].Keys = w.public("successor-1", "successor-2")
-	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("successor-timestamp"), w.public("successor-snapshot"), w.public("successor-targets")
-	r.Classes[0].Roles[0].Keys.Keys = w.public("successor-release")
+	r.Parties[0].Keys = w.Public("successor-1", "successor-2")
+	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.Public("successor-timestamp"), w.Public("successor-snapshot"), w.Public("successor-targets")
+	r.Classes[0].Roles[0].Keys.Keys = w.Public("successor-release")
 	return nil
 }
 
@@ -46,47 +46,23 @@ var successorKeys = []string{"successor-1", "successor-release", "successor-time
 
 // afterLoss is a handle with the remaining keys: those of the successor and of the
 // review centre.
-func (w *world) afterLoss() *repo.Repo { return w.open(slices.Concat(successorKeys, reviewKeys)...) }
+func (w *world) afterLoss() *repo.Repo { return w.Open(slices.Concat(successorKeys, reviewKeys)...) }
 
 // recover publishes a recovery that a bank and a university signed.
 func (w *world) recover() {
-	w.t.Helper()
+	w.T.Helper()
 	r := w.afterLoss()
-	d, err := r.StageRecovery(w.t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, w.lost)
-	noErr(w.t, err)
+	d, err := r.StageRecovery(w.T.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, w.lost)
+	noErr(w.T, err)
 	w.signs(d, "bank-1", "university", "review-1")
-	noErr(w.t, r.Publish(w.t.Context(), d))
+	noErr(w.T, r.Publish(w.T.Context(), d))
 }
 
 func (w *world) signs(d *repo.Draft, names ...string) {
-	w.t.Helper()
+	w.T.Helper()
 	for _, n := range names {
-		noErr(w.t, d.Sign(w.t.Context(), w.signer(n)))
+		noErr(w.T, d.Sign(w.T.Context(), w.Signer(n)))
 	}
-}
-
-// waits returns a product that has completed the waiting period of a recovery.
-func (p *product) waits() *product {
-	p.w.t.Helper()
-	_, _ = p.refresh()
-	statement, root := p.root.RecoveryFiles()
-	s, err := p.read("metadata/" + statement)
-	noErr(p.w.t, err)
-	r, err := p.read("metadata/" + root)
-	noErr(p.w.t, err)
-	rec, err := p.root.Recovery(s, r, p.w.now)
-	noErr(p.w.t, err)
-	var wait tuf.Wait
-	for i := range 15 {
-		if _, err := rec.Accept(wait); !errors.Is(err, tuf.ErrWaiting) {
-			p.w.t.Fatalf("after %d searches: %v", i, err)
-		}
-		wait = wait.Tick(rec, p.w.now.Add(time.Duration(i)*24*time.Hour))
-	}
-	p.root, err = rec.Accept(wait)
-	noErr(p.w.t, err)
-	p.timestamp, p.snapshot = nil, nil
-	return p
 }
 
 func missing(d *repo.Draft) (out []string) {
@@ -102,8 +78,8 @@ func missing(d *repo.Draft) (out []string) {
 func TestRecovery(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	first := w.pin()
-	before := w.store.copy()
+	first := w.Pin()
+	before := w.Store.Copy()
 	r := w.afterLoss()
 	d, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "the vendor is gone"}, w.lost)
 	noErr(t, err)
@@ -118,7 +94,7 @@ func TestRecovery(t *testing.T) {
 		noErr(t, err)
 	}
 	carry()
-	if err := d.Sign(t.Context(), w.signer("vendor-1")); !errors.Is(err, repo.ErrNoPart) {
+	if err := d.Sign(t.Context(), w.Signer("vendor-1")); !errors.Is(err, repo.ErrNoPart) {
 		t.Error(err)
 	}
 	want := []string{"recovery statement: 0 of 2 signatures of the recovery keys", "recovery statement: 0 of 2 signatures of the recovery organisations"}
@@ -163,11 +139,11 @@ func TestRecovery(t *testing.T) {
 
 	// Regular refreshes find no root to accept; clients that complete the waiting period
 	// do.
-	if w.store.files["metadata/2.root.json"] != nil {
+	if w.Store.Files["metadata/2.root.json"] != nil {
 		t.Error("the client found a regular root v2")
 	}
-	w.sees("root 1 without content")
-	if got := w.product().waits().state(); got != "root 2 agent/1" {
+	w.Sees("root 1 without content")
+	if got := w.Product().Waits().State(); got != "root 2 agent/1" {
 		t.Errorf("a client that has waited sees %q", got)
 	}
 	// Regular operation continues, including the next root.
@@ -175,14 +151,14 @@ func TestRecovery(t *testing.T) {
 		t.Fatalf("%d roots, %v", len(chain), err)
 	}
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) }))
-	if got := w.product().waits().state(); got != "root 2 agent/1 agent/2" {
+	if got := w.Product().Waits().State(); got != "root 2 agent/1 agent/2" {
 		t.Errorf("the client sees %q", got)
 	}
-	w.now = w.now.Add(time.Hour)
+	w.Now = w.Now.Add(time.Hour)
 	noErr(t, r.Renew(t.Context()))
 	w.goesOn(first, 2)
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
-	if got := w.product().waits().state(); got != "root 3 agent/1 agent/2" {
+	if got := w.Product().Waits().State(); got != "root 3 agent/1 agent/2" {
 		t.Errorf("the client sees %q", got)
 	}
 	w.goesOn(first, 3)
@@ -191,7 +167,7 @@ func TestRecovery(t *testing.T) {
 	var names []string
 	for _, f := range files {
 		names = append(names, f.Name)
-		if !bytes.Equal(f.Data, w.store.files[f.Name]) {
+		if !bytes.Equal(f.Data, w.Store.Files[f.Name]) {
 			t.Errorf("%s differs", f.Name)
 		}
 	}
@@ -201,8 +177,8 @@ func TestRecovery(t *testing.T) {
 	if pins, err := r.Pins(t.Context()); err != nil || len(pins) != 3 {
 		t.Errorf("%d pins, %v", len(pins), err)
 	}
-	for name, data := range before.files {
-		if name != "metadata/timestamp.json" && !bytes.Equal(w.store.files[name], data) {
+	for name, data := range before.Files {
+		if name != "metadata/timestamp.json" && !bytes.Equal(w.Store.Files[name], data) {
 			t.Errorf("%s was changed", name)
 		}
 	}
@@ -211,40 +187,40 @@ func TestRecovery(t *testing.T) {
 // goesOn checks that all operations other than editing succeed after a recovery, both
 // from the pin before it and from the current pin.
 func (w *world) goesOn(first []byte, root int64) {
-	w.t.Helper()
-	t, r := w.t, w.afterLoss()
+	w.T.Helper()
+	t, r := w.T, w.afterLoss()
 	pin, err := r.Pin(t.Context())
 	noErr(t, err)
 	copied := newMemory()
 	for _, pin := range [][]byte{first, pin} {
-		report, err := mirror.Verify(t.Context(), w.store, pin, options(w.config()))
+		report, err := mirror.Verify(t.Context(), w.Store, pin, options(w.Config()))
 		if noErr(t, err); !report.OK() || report.Root != root {
 			t.Fatalf("root v%d: %v", report.Root, report)
 		}
-		noErr(t, mirror.Clone(t.Context(), copied, storage.SourceOf(w.store), pin, options(w.config())))
-		report, err = mirror.Verify(t.Context(), w.store, pin, options(w.config()), mirror.Mirror{Source: storage.SourceOf(copied)})
+		noErr(t, mirror.Clone(t.Context(), copied, storage.SourceOf(w.Store), pin, options(w.Config())))
+		report, err = mirror.Verify(t.Context(), w.Store, pin, options(w.Config()), mirror.Mirror{Source: storage.SourceOf(copied)})
 		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, in use by the repository") {
 			t.Fatal(report)
 		}
 	}
 	for _, opts := range []*mirror.BundleOptions{nil, {Metadata: true}} {
 		var b bytes.Buffer
-		noErr(t, mirror.Bundle(t.Context(), &b, w.store, first, opts))
+		noErr(t, mirror.Bundle(t.Context(), &b, w.Store, first, opts))
 		z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 		noErr(t, err)
 		for _, name := range []string{statement1, recovered2} {
-			if data, err := fs.ReadFile(z, name); err != nil || !bytes.Equal(data, w.store.files[name]) {
+			if data, err := fs.ReadFile(z, name); err != nil || !bytes.Equal(data, w.Store.Files[name]) {
 				t.Errorf("the bundle's %s: %v", name, err)
 			}
 		}
 	}
-	w.store.clock = func() time.Time { return w.now.Add(-1000 * time.Hour) }
+	w.Store.Clock = func() time.Time { return w.Now.Add(-1000 * time.Hour) }
 	_, err = r.Prune(t.Context(), nil)
 	noErr(t, err)
-	if w.store.files[statement1] == nil || w.store.files[recovered2] == nil {
+	if w.Store.Files[statement1] == nil || w.Store.Files[recovered2] == nil {
 		t.Error("pruned")
 	}
-	status, err := r.Status(t.Context(), w.now)
+	status, err := r.Status(t.Context(), w.Now)
 	noErr(t, err)
 	if says := status.String(); !strings.Contains(says, "the statement of the recovery from root v1 expires") || status.Unfinished {
 		t.Error(says)
@@ -253,7 +229,7 @@ func (w *world) goesOn(first []byte, root int64) {
 	noErr(t, err)
 	dir := t.TempDir()
 	noErr(t, r.Export(t.Context(), d, dir))
-	if chain, err := repo.New(repo.Folder(dir), w.config()).Chain(t.Context()); err != nil || int64(len(chain)) != root {
+	if chain, err := repo.New(repo.Folder(dir), w.Config()).Chain(t.Context()); err != nil || int64(len(chain)) != root {
 		t.Errorf("%d roots were exported, %v", len(chain), err)
 	}
 }
@@ -265,11 +241,11 @@ func TestRecoveryRefused(t *testing.T) {
 	w := recoverable(t)
 	r := w.afterLoss()
 	stage := func(cfg func(*repo.Config), how repo.RecoveryOptions, fn func(*repo.Tx) error) error {
-		c := w.config()
+		c := w.Config()
 		if cfg != nil {
 			cfg(c)
 		}
-		_, err := repo.New(w.store, c).StageRecovery(t.Context(), how, fn)
+		_, err := repo.New(w.Store, c).StageRecovery(t.Context(), how, fn)
 		return err
 	}
 	why := repo.RecoveryOptions{Reason: "the vendor is gone"}
@@ -312,7 +288,7 @@ func TestRecoveryRefused(t *testing.T) {
 		noErr(t, err)
 		return d
 	}
-	root1 := w.root()
+	root1 := w.Root()
 	for name, tt := range map[string]struct {
 		d             *repo.Draft
 		diff, publish error
@@ -324,28 +300,28 @@ func TestRecoveryRefused(t *testing.T) {
 		if _, err := r.Diff(t.Context(), tt.d); !errors.Is(err, tt.diff) {
 			t.Errorf("%s: diff: %v", name, err)
 		}
-		w.refused(tt.publish, func() error { return r.Publish(t.Context(), tt.d) })
+		w.Refused(tt.publish, func() error { return r.Publish(t.Context(), tt.d) })
 	}
 	late := draft()
-	w.now = w.now.AddDate(1, 0, 1)
-	w.refused(tuf.ErrExpired, func() error { return r.Publish(t.Context(), late) })
-	w.now = w.now.AddDate(-1, 0, -1)
+	w.Now = w.Now.AddDate(1, 0, 1)
+	w.Refused(tuf.ErrExpired, func() error { return r.Publish(t.Context(), late) })
+	w.Now = w.Now.AddDate(-1, 0, -1)
 
 	// A regular root was published first.
 	d := draft()
-	w.update(announce)
-	w.refused(repo.ErrStale, func() error { return r.Publish(t.Context(), d) })
+	w.Update(announce)
+	w.Refused(repo.ErrStale, func() error { return r.Publish(t.Context(), d) })
 	if _, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error(err)
 	}
 
 	// A repository without a recovery rule can't be recovered.
 	plain := newWorld(t)
-	_, err := plain.open().StageRecovery(t.Context(), why, plain.lost)
+	_, err := plain.Open().StageRecovery(t.Context(), why, plain.lost)
 	if !errors.Is(err, tuf.ErrCharter) {
 		t.Error(err)
 	}
-	_, err = emptyWorld(t).open().StageRecovery(t.Context(), why, plain.lost)
+	_, err = emptyWorld(t).Open().StageRecovery(t.Context(), why, plain.lost)
 	if err == nil {
 		t.Error("recovered an empty repository")
 	}
@@ -362,8 +338,8 @@ func TestRecoveryKilled(t *testing.T) {
 	start.signs(d, "bank-2", "university")
 	for n, more := 1, true; more; n++ {
 		for _, after := range []bool{false, true} {
-			w := start.copy()
-			killed := w.store.kill(n, after)
+			w := start.Copy()
+			killed := w.Store.Kill(n, after)
 			err := w.afterLoss().Publish(t.Context(), d)
 			if !killed() {
 				noErr(t, err)
@@ -373,19 +349,19 @@ func TestRecoveryKilled(t *testing.T) {
 			if !errors.Is(err, errKilled) {
 				t.Fatal(err)
 			}
-			w.store.before, w.store.after = nil, nil
+			w.Store.Before, w.Store.After = nil, nil
 			chain, err := w.afterLoss().Chain(t.Context())
 			noErr(t, err)
-			if done := w.product().state() != "root 1 agent/1"; done != (len(chain) == 2) {
-				t.Fatalf("killed at %d: %d roots, a client sees %q", n, len(chain), w.product().state())
+			if done := w.Product().State() != "root 1 agent/1"; done != (len(chain) == 2) {
+				t.Fatalf("killed at %d: %d roots, a client sees %q", n, len(chain), w.Product().State())
 			}
 			if err := w.afterLoss().Publish(t.Context(), d); err != nil && len(chain) == 1 {
 				t.Fatalf("killed at %d: %v", n, err)
 			}
-			if got := w.product().waits().state(); got != "root 2 agent/1" {
+			if got := w.Product().Waits().State(); got != "root 2 agent/1" {
 				t.Fatalf("killed at %d: a client that has waited sees %q", n, got)
 			}
-			w.intact()
+			w.Intact()
 		}
 	}
 }
@@ -396,37 +372,37 @@ func TestRecoveryKilled(t *testing.T) {
 func TestRecoveryVetoed(t *testing.T) {
 	t.Parallel()
 	w := recoverable(t)
-	copied := w.store.copy()
+	copied := w.Store.Copy()
 	w.recover()
-	w.refused(repo.ErrUnsigned, func() error {
-		return w.open(append(vendorKeys, reviewKeys...)...).Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	w.Refused(repo.ErrUnsigned, func() error {
+		return w.Open(append(vendorKeys, reviewKeys...)...).Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	})
 	pin, err := repo.New(copied, &repo.Config{UnsafeTrustStorage: true}).Pin(t.Context())
 	noErr(t, err)
-	noErr(t, mirror.Clone(t.Context(), w.place(), storage.SourceOf(copied), pin, options(w.config())))
-	w.sees("root 1 agent/1")
+	noErr(t, mirror.Clone(t.Context(), w.Storage(), storage.SourceOf(copied), pin, options(w.Config())))
+	w.Sees("root 1 agent/1")
 	// The owners' own machine and a watcher elsewhere report it.
-	for own, says := range map[*memory]string{w.store: "\nrecovery from", copied: "\ncopy 1: recovery from"} {
-		report, err := mirror.Verify(t.Context(), own, pin, options(w.config()), mirror.Mirror{Source: storage.SourceOf(w.store)})
+	for own, says := range map[*memory]string{w.Store: "\nrecovery from", copied: "\ncopy 1: recovery from"} {
+		report, err := mirror.Verify(t.Context(), own, pin, options(w.Config()), mirror.Mirror{Source: storage.SourceOf(w.Store)})
 		if noErr(t, err); !strings.Contains(report.String(), says+" root v1, statement v3 until 2027-11-20T12:00:00Z, not in use yet") {
 			t.Error(report)
 		}
 	}
-	w.refused(signing.ErrRootBehind, func() error { return w.try(announce) })
-	lost := w.lastRecovered()
-	w.update(func(tx *repo.Tx) error { tx.Supersede(lost); return announce(tx) })
-	w.sees("root 2 agent/1")
-	if chain, err := w.open().Chain(t.Context()); err != nil || len(chain) != 2 || chain[1].Charter().Epoch() != 0 {
+	w.Refused(signing.ErrRootBehind, func() error { return w.Try(announce) })
+	lost := w.LastRecovered()
+	w.Update(func(tx *repo.Tx) error { tx.Supersede(lost); return announce(tx) })
+	w.Sees("root 2 agent/1")
+	if chain, err := w.Open().Chain(t.Context()); err != nil || len(chain) != 2 || chain[1].Charter().Epoch() != 0 {
 		t.Fatalf("%d roots, %v", len(chain), err)
 	}
 	// The files that the attacker left are not part of the repository.
-	for _, found := range w.verify() {
+	for _, found := range w.Verify() {
 		if !strings.HasPrefix(found, "orphan ") && !strings.HasPrefix(found, "unknown ") {
 			t.Error(found)
 		}
 	}
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
-	w.sees("root 2 agent/1 agent/2")
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("2")(tx), approve("2")(tx)) })
+	w.Sees("root 2 agent/1 agent/2")
 }
 
 // A mistaken recovery is replaced by one with a higher counter, as long as no root has
@@ -437,10 +413,10 @@ func TestRecoveryReplaced(t *testing.T) {
 	w.recover()
 	r := w.afterLoss()
 	right := func(tx *repo.Tx) error {
-		tx.Root().Parties[0].Keys = w.public("successor-1", "successor-3")
+		tx.Root().Parties[0].Keys = w.Public("successor-1", "successor-3")
 		r := tx.Root()
-		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.public("successor-timestamp"), w.public("successor-snapshot"), w.public("successor-targets")
-		r.Classes[0].Roles[0].Keys.Keys = w.public("successor-release")
+		r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = w.Public("successor-timestamp"), w.Public("successor-snapshot"), w.Public("successor-targets")
+		r.Classes[0].Roles[0].Keys.Keys = w.Public("successor-release")
 		return nil
 	}
 	d, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "a key was the wrong one", After: 1}, right)
@@ -452,14 +428,14 @@ func TestRecoveryReplaced(t *testing.T) {
 	noErr(t, r.Publish(t.Context(), d))
 	chain, err := r.Chain(t.Context())
 	noErr(t, err)
-	if len(chain) != 2 || chain[1].Keys([]string{w.signer("successor-3").Key().ID()}) == nil {
+	if len(chain) != 2 || chain[1].Keys([]string{w.Signer("successor-3").Key().ID()}) == nil {
 		t.Fatalf("%d roots", len(chain))
 	}
-	if got := w.product().waits().state(); got != "root 2 agent/1" {
+	if got := w.Product().Waits().State(); got != "root 2 agent/1" {
 		t.Errorf("a client that has waited sees %q", got)
 	}
-	if !bytes.Contains(w.store.files[statement1], []byte(`"version":4`)) {
-		t.Errorf("%s", w.store.files[statement1])
+	if !bytes.Contains(w.Store.Files[statement1], []byte(`"version":4`)) {
+		t.Errorf("%s", w.Store.Files[statement1])
 	}
 	// Two replacements are published at the same time: the second one gets a conflict.
 	late, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "again", After: 1}, w.lost)
@@ -469,13 +445,13 @@ func TestRecoveryReplaced(t *testing.T) {
 	noErr(t, err)
 	w.signs(again, "bank-1", "university")
 	noErr(t, r.Publish(t.Context(), again))
-	w.refused(repo.ErrStale, func() error { return r.Publish(t.Context(), late) })
+	w.Refused(repo.ErrStale, func() error { return r.Publish(t.Context(), late) })
 	// Once a regular root has followed, replacement is no longer possible.
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
 	if _, err := r.StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "x", After: 1}, w.lost); !errors.Is(err, repo.ErrStale) {
 		t.Error(err)
 	}
-	w.intact()
+	w.Intact()
 }
 
 // A statement expires. Another statement for the same root leads clients on that were
@@ -486,14 +462,14 @@ func TestRecoveryRenewed(t *testing.T) {
 	w.recover()
 	r := w.afterLoss()
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil }))
-	root := bytes.Clone(w.store.files[recovered2])
-	w.now = w.now.AddDate(0, 11, 0)
+	root := bytes.Clone(w.Store.Files[recovered2])
+	w.Now = w.Now.AddDate(0, 11, 0)
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
 		return errors.Join(tx.Renew("vendor"), tx.Renew("review"))
 	}))
 	for range 2 {
-		w.store.wrote()
+		w.Store.Wrote()
 		d, err := r.RenewRecovery(t.Context(), repo.RecoveryOptions{Reason: "for those who sleep"})
 		noErr(t, err)
 		w.signs(d, "bank-1", "university")
@@ -501,19 +477,19 @@ func TestRecoveryRenewed(t *testing.T) {
 			t.Error(said, err)
 		}
 		noErr(t, r.Publish(t.Context(), d))
-		if wrote := w.store.wrote(); !slices.Equal(wrote, []string{statement1}) {
+		if wrote := w.Store.Wrote(); !slices.Equal(wrote, []string{statement1}) {
 			t.Errorf("wrote %q", wrote)
 		}
-		w.now = w.now.AddDate(0, 11, 0)
+		w.Now = w.Now.AddDate(0, 11, 0)
 	}
-	if !bytes.Equal(root, w.store.files[recovered2]) {
+	if !bytes.Equal(root, w.Store.Files[recovered2]) {
 		t.Error("the root has changed")
 	}
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
 		return errors.Join(tx.Renew("vendor"), tx.Renew("review"))
 	}))
-	if got := w.product().waits().state(); got != "root 5 agent/1" {
+	if got := w.Product().Waits().State(); got != "root 5 agent/1" {
 		t.Errorf("the client sees %q", got)
 	}
 }

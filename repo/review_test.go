@@ -24,7 +24,7 @@ func TestReview(t *testing.T) {
 	w := newWorld(t)
 	rel := release("1.0")
 	rel.Source, rel.Notes, rel.Critical = tuf.SourceRef{URI: "git+https://src.example.org/agent", Revision: "abc"}, `<b> & "quotes" – é`, true
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Add("vendor", "agent/linux/agent", strings.NewReader("content"), rel),
 			tx.Add("vendor", "agent/README", strings.NewReader("plain"), nil))
 	})
@@ -33,7 +33,7 @@ func TestReview(t *testing.T) {
 	}
 	pending := func(party string) []repo.Pending {
 		t.Helper()
-		list, err := repo.New(w.store, w.config()).Pending(t.Context(), party) // without a key
+		list, err := repo.New(w.Store, w.Config()).Pending(t.Context(), party) // without a key
 		noErr(t, err)
 		return list
 	}
@@ -47,65 +47,65 @@ func TestReview(t *testing.T) {
 	if p.Path != "agent/linux/agent" || p.Length != 7 || p.SHA256 != hex.EncodeToString(sum[:]) || *p.Release != want || !slices.Equal(p.ListedBy, []string{"vendor-agent"}) {
 		t.Errorf("%+v, %+v", p, p.Release)
 	}
-	if data, err := w.store.Read(t.Context(), p.Name); err != nil || string(data) != "content" || p.Name != "targets/agent/linux/"+p.SHA256+".agent" {
+	if data, err := w.Store.Read(t.Context(), p.Name); err != nil || string(data) != "content" || p.Name != "targets/agent/linux/"+p.SHA256+".agent" {
 		t.Errorf("%s: %q, %v", p.Name, data, err)
 	}
 
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Approve("review", "agent/README", nil), tx.Approve("review", "agent/linux/agent", nil))
 	})
 	if left := pending("review"); len(left) != 0 {
 		t.Errorf("%+v", left)
 	}
-	c := w.product()
-	snap, err := c.refresh()
+	c := w.Product()
+	snap, err := c.Refresh()
 	noErr(t, err)
-	a, err := snap.Approve("agent/linux/agent", c.get)
+	a, err := snap.Approve("agent/linux/agent", c.Get)
 	noErr(t, err)
 	if got, ok := a.Release(); !ok || got != want || a.SHA256() != p.SHA256 {
 		t.Errorf("%+v", got)
 	}
-	if plain, err := snap.Approve("agent/README", c.get); err != nil || plain.Length() != 5 {
+	if plain, err := snap.Approve("agent/README", c.Get); err != nil || plain.Length() != 5 {
 		t.Error(plain, err)
 	}
 
 	// The vendor puts other bytes under the same path: the entry is pending again.
-	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/README", strings.NewReader("other"), nil) })
+	w.Update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/README", strings.NewReader("other"), nil) })
 	if left := pending("review"); len(left) != 1 || left[0].Path != "agent/README" {
 		t.Errorf("%+v", left)
 	}
-	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/linux/agent") })
-	w.sees("root 1")
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/linux/agent") })
+	w.Sees("root 1")
 	if left := pending("review"); len(left) != 2 {
 		t.Errorf("%+v", left)
 	}
-	w.refused(tuf.ErrNoTarget, func() error {
-		return w.try(func(tx *repo.Tx) error { return tx.Remove("review", "agent/linux/agent") })
+	w.Refused(tuf.ErrNoTarget, func() error {
+		return w.Try(func(tx *repo.Tx) error { return tx.Remove("review", "agent/linux/agent") })
 	})
-	w.refused(tuf.ErrNoTarget, func() error { return w.try(approve("never")) })
+	w.Refused(tuf.ErrNoTarget, func() error { return w.Try(approve("never")) })
 }
 
 // Several reviewing parties approve in any order, each in its own draft, what the
 // vendor lists; if others disagree, no choice is made for them.
 func TestThreeParties(t *testing.T) {
 	w := emptyWorld(t)
-	w.update(func(tx *repo.Tx) error {
-		err := w.found(tx)
+	w.Update(func(tx *repo.Tx) error {
+		err := w.Define(tx)
 		r := tx.Root()
-		r.Parties = append(r.Parties, repo.Party{Name: "audit", Keys: w.public("audit-1")})
-		r.Classes[0].Roles = append(r.Classes[0].Roles, repo.ReleaseRole{Party: "audit", Role: "audit-agent", Keys: repo.Keys{Keys: w.public("audit-release")}})
+		r.Parties = append(r.Parties, repo.Party{Name: "audit", Keys: w.Public("audit-1")})
+		r.Classes[0].Roles = append(r.Classes[0].Roles, repo.ReleaseRole{Party: "audit", Role: "audit-agent", Keys: repo.Keys{Keys: w.Public("audit-release")}})
 		return err
 	})
-	if _, threshold := w.root().RoleKeys("root"); threshold != 5 {
+	if _, threshold := w.Root().RoleKeys("root"); threshold != 5 {
 		t.Errorf("threshold %d", threshold)
 	}
 	audit := func(tx *repo.Tx) error { return tx.Approve("audit", "agent/1", nil) }
-	w.refused(tuf.ErrNoTarget, func() error { return w.try(audit) })
-	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error { return tx.Add("review", "agent/1", strings.NewReader("other"), nil) })
-	w.refused(tuf.ErrNotApproved, func() error { return w.try(audit) })
+	w.Refused(tuf.ErrNoTarget, func() error { return w.Try(audit) })
+	w.Update(add("1"))
+	w.Update(func(tx *repo.Tx) error { return tx.Add("review", "agent/1", strings.NewReader("other"), nil) })
+	w.Refused(tuf.ErrNotApproved, func() error { return w.Try(audit) })
 	// Two entries show which parties list which bytes, and SHA256 selects one.
-	waiting, err := w.open().Pending(t.Context(), "audit")
+	waiting, err := w.Open().Pending(t.Context(), "audit")
 	noErr(t, err)
 	if len(waiting) != 2 || waiting[0].SHA256 != sum("agent 1") || !slices.Equal(waiting[0].ListedBy, []string{"vendor-agent"}) ||
 		waiting[1].SHA256 != sum("other") || !slices.Equal(waiting[1].ListedBy, []string{"review-agent"}) || !slices.Contains(waiting[1].Changes, "vendor-agent lists it differently") {
@@ -114,21 +114,21 @@ func TestThreeParties(t *testing.T) {
 	chosen := func(tx *repo.Tx) error {
 		return tx.Approve("audit", "agent/1", &repo.ReviewRecord{SHA256: sum("agent 1")})
 	}
-	noErr(t, w.copy().try(chosen))
-	w.refused(tuf.ErrMismatch, func() error {
-		return w.try(func(tx *repo.Tx) error {
+	noErr(t, w.Copy().Try(chosen))
+	w.Refused(tuf.ErrMismatch, func() error {
+		return w.Try(func(tx *repo.Tx) error {
 			return tx.Approve("audit", "agent/1", &repo.ReviewRecord{SHA256: sum("agent 2")})
 		})
 	})
-	w.update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
-	w.sees("root 1")
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("review", "agent/1") })
+	w.Sees("root 1")
 
 	parties := []string{"review", "audit"}
 	for range parties {
 		slices.Reverse(parties)
-		w := w.copy()
+		w := w.Copy()
 		for round, content := range []string{"agent 1", "agent one", "agent one"} { // new, other bytes, other fields
-			w.update(func(tx *repo.Tx) error {
+			w.Update(func(tx *repo.Tx) error {
 				rel := release([]string{"1", "1.1", "1.1"}[round])
 				rel.Critical = round == 2
 				if round == 1 {
@@ -136,22 +136,22 @@ func TestThreeParties(t *testing.T) {
 				}
 				return tx.Add("vendor", "agent/1", strings.NewReader(content), rel)
 			})
-			w.sees("root 1")
+			w.Sees("root 1")
 			var drafts []*repo.Draft
 			for _, party := range parties { // neither party has the other's draft
-				waiting, err := w.open().Pending(t.Context(), party)
+				waiting, err := w.Open().Pending(t.Context(), party)
 				if err != nil || len(waiting) != 1 || waiting[0].SHA256 != sum(content) {
 					t.Fatalf("%s, round %d: %+v, %v", party, round, waiting, err)
 				}
-				d, err := w.open(party+"-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve(party, "agent/1", nil) })
+				d, err := w.Open(party+"-release").Stage(t.Context(), func(tx *repo.Tx) error { return tx.Approve(party, "agent/1", nil) })
 				noErr(t, err)
 				drafts = append(drafts, d)
 			}
-			w.sees("root 1")
-			noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, drafts[0])))
-			w.sees("root 1")
-			noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), travel(t, drafts[1])))
-			w.sees("root 1 agent/1")
+			w.Sees("root 1")
+			noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), travel(t, drafts[0])))
+			w.Sees("root 1")
+			noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), travel(t, drafts[1])))
+			w.Sees("root 1 agent/1")
 		}
 	}
 }
@@ -169,15 +169,15 @@ func TestBadPaths(t *testing.T) {
 			func(tx *repo.Tx) error { return tx.Approve("review", path, nil) },
 			func(tx *repo.Tx) error { return tx.Remove("review", path) },
 		} {
-			if err := w.try(fn); !errors.Is(err, want) && !(len(path) > 200 && errors.Is(err, tuf.ErrNoTarget)) {
+			if err := w.Try(fn); !errors.Is(err, want) && !(len(path) > 200 && errors.Is(err, tuf.ErrNoTarget)) {
 				t.Errorf("%.30q: %v", path, err)
 			}
 		}
 	}
-	if err := w.try(func(tx *repo.Tx) error { return tx.Add("unknown", "agent/x", strings.NewReader("x"), nil) }); err == nil {
+	if err := w.Try(func(tx *repo.Tx) error { return tx.Add("unknown", "agent/x", strings.NewReader("x"), nil) }); err == nil {
 		t.Error("added for an unknown party")
 	}
-	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/a/b/c.d/x y+z", strings.NewReader(""), nil) })
+	w.Update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/a/b/c.d/x y+z", strings.NewReader(""), nil) })
 	if got := w.pending(); !slices.Equal(got, []string{"agent/a/b/c.d/x y+z"}) {
 		t.Errorf("%q", got)
 	}
@@ -222,13 +222,13 @@ func TestAddLarge(t *testing.T) {
 	const size = 64 << 20
 	w, dir := newWorld(t), t.TempDir()
 	cfg := &repo.Config{}
-	for _, k := range w.keys {
+	for _, k := range w.Keys {
 		cfg.Signers = append(cfg.Signers, k)
 	}
 	r := repo.New(repo.Folder(dir), cfg)
 	var before, after runtime.MemStats
 	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
-		noErr(t, w.found(tx))
+		noErr(t, w.Define(tx))
 		runtime.ReadMemStats(&before)
 		err := tx.Add("vendor", "agent/large", &generated{size: size, fill: 'x'}, nil)
 		runtime.ReadMemStats(&after)
@@ -255,24 +255,24 @@ func TestFileChanges(t *testing.T) {
 		"empty":         func(g *generated) { g.size = 0 },
 	} {
 		w := newWorld(t)
-		before := w.store.copy()
+		before := w.Store.Copy()
 		g := &generated{size: 1 << 20, next: next}
-		err := w.try(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", g, nil) })
+		err := w.Try(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", g, nil) })
 		if err == nil || !strings.Contains(err.Error(), "changed while it was read") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if len(before.files) != len(w.store.files) {
-			t.Errorf("%s: stored %q", name, w.store.wrote())
+		if len(before.Files) != len(w.Store.Files) {
+			t.Errorf("%s: stored %q", name, w.Store.Wrote())
 		}
 		g.next = nil
-		w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", g, nil) })
+		w.Update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", g, nil) })
 	}
 	// A file is read from its start, not from its current position.
 	w := newWorld(t)
 	r := bytes.NewReader([]byte("all of it"))
 	r.Seek(4, io.SeekStart)
-	w.update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", r, nil) })
-	if list, err := w.open().Pending(t.Context(), "review"); err != nil || list[0].Length != 9 {
+	w.Update(func(tx *repo.Tx) error { return tx.Add("vendor", "agent/x", r, nil) })
+	if list, err := w.Open().Pending(t.Context(), "review"); err != nil || list[0].Length != 9 {
 		t.Error(list, err)
 	}
 }

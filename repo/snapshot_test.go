@@ -18,7 +18,7 @@ import (
 func TestSnapshotListsContents(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.pin()
+	w.Pin()
 	many := func(prefix string) func(tx *repo.Tx) error {
 		return func(tx *repo.Tx) error {
 			for i := range 600 {
@@ -29,16 +29,16 @@ func TestSnapshotListsContents(t *testing.T) {
 			return nil
 		}
 	}
-	w.update(func(tx *repo.Tx) error {
-		c := w.class("rules")
+	w.Update(func(tx *repo.Tx) error {
+		c := w.Class("rules")
 		c.HashBins = true
 		tx.Root().Classes = append(tx.Root().Classes, c)
 		return nil
 	})
-	w.update(many("agent/f"))
-	w.update(many("rules/"))
-	w.update(func(tx *repo.Tx) error {
-		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: w.public("team")}})
+	w.Update(many("agent/f"))
+	w.Update(many("rules/"))
+	w.Update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: w.Public("team")}})
 	})
 	meta, ts := w.listed()
 	if ts["length"] == nil || ts["hashes"] == nil {
@@ -65,17 +65,17 @@ func TestSnapshotListsContents(t *testing.T) {
 
 	// The snapshot was written by an earlier version of visum, without lengths: the next
 	// one has them.
-	old := w.copy()
+	old := w.Copy()
 	old.strip("snapshot")
 	if meta, _ := old.listed(); meta["targets.json"]["length"] != nil {
 		t.Fatal("nothing was stripped")
 	}
-	old.update(add("1"))
+	old.Update(add("1"))
 	if again, _ := old.listed(); len(again) != len(meta) || slices.ContainsFunc(slices.Collect(maps.Values(again)), func(e map[string]any) bool { return e["length"] == nil }) {
 		t.Errorf("%v", again)
 	}
-	old.update(approve("1"))
-	if got := old.product().state(); !strings.Contains(got, "agent/1") {
+	old.Update(approve("1"))
+	if got := old.Product().State(); !strings.Contains(got, "agent/1") {
 		t.Error(got)
 	}
 }
@@ -83,34 +83,34 @@ func TestSnapshotListsContents(t *testing.T) {
 // listed is the content of the published snapshot, and the timestamp's entry for the
 // snapshot.
 func (w *world) listed() (meta map[string]map[string]any, snapshot map[string]any) {
-	w.t.Helper()
+	w.T.Helper()
 	var doc struct {
 		Signed struct {
 			Meta map[string]map[string]any `json:"meta"`
 		} `json:"signed"`
 	}
-	noErr(w.t, json.Unmarshal(w.store.files["metadata/timestamp.json"], &doc))
+	noErr(w.T, json.Unmarshal(w.Store.Files["metadata/timestamp.json"], &doc))
 	snapshot = doc.Signed.Meta["snapshot.json"]
 	doc.Signed.Meta = nil
-	noErr(w.t, json.Unmarshal(w.store.files[fmt.Sprintf("metadata/%v.snapshot.json", snapshot["version"])], &doc))
+	noErr(w.T, json.Unmarshal(w.Store.Files[fmt.Sprintf("metadata/%v.snapshot.json", snapshot["version"])], &doc))
 	return doc.Signed.Meta, snapshot
 }
 
 // strip signs the published snapshot and timestamp again in the form that earlier
 // versions of this package wrote.
 func (w *world) strip(string) {
-	w.t.Helper()
+	w.T.Helper()
 	sign := func(name, key string, change func(meta map[string]any)) {
 		var doc map[string]any
-		noErr(w.t, json.Unmarshal(w.store.files[name], &doc))
+		noErr(w.T, json.Unmarshal(w.Store.Files[name], &doc))
 		signed := doc["signed"].(map[string]any)
 		change(signed["meta"].(map[string]any))
 		data, err := json.Marshal(signed)
-		noErr(w.t, err)
-		sig, err := w.signer(key).Sign(w.t.Context(), data) // sorted, and without escapes: canonical
-		noErr(w.t, err)
-		w.store.files[name], err = json.Marshal(map[string]any{"signed": json.RawMessage(data), "signatures": []any{map[string]string{"keyid": w.signer(key).Key().ID(), "sig": fmt.Sprintf("%x", sig)}}})
-		noErr(w.t, err)
+		noErr(w.T, err)
+		sig, err := w.Signer(key).Sign(w.T.Context(), data) // sorted, and without escapes: canonical
+		noErr(w.T, err)
+		w.Store.Files[name], err = json.Marshal(map[string]any{"signed": json.RawMessage(data), "signatures": []any{map[string]string{"keyid": w.Signer(key).Key().ID(), "sig": fmt.Sprintf("%x", sig)}}})
+		noErr(w.T, err)
 	}
 	_, snap := w.listed()
 	sign(fmt.Sprintf("metadata/%v.snapshot.json", snap["version"]), "snapshot", func(meta map[string]any) {
@@ -121,24 +121,24 @@ func (w *world) strip(string) {
 	sign("metadata/timestamp.json", "timestamp", func(meta map[string]any) {
 		meta["snapshot.json"] = map[string]any{"version": snap["version"]}
 	})
-	w.ledger = newMemory() // the version before had none
-	digest, err := repo.New(w.store, &repo.Config{Pin: w.pin(), Now: func() time.Time { return w.now }}).AdoptDigest(w.t.Context())
-	noErr(w.t, err)
-	cfg := w.config()
-	cfg.Pin = w.pin()
-	noErr(w.t, repo.New(w.store, cfg).Adopt(w.t.Context(), digest))
+	w.Ledger = newMemory() // the version before had none
+	digest, err := repo.New(w.Store, &repo.Config{Pin: w.Pin(), Now: func() time.Time { return w.Now }}).AdoptDigest(w.T.Context())
+	noErr(w.T, err)
+	cfg := w.Config()
+	cfg.Pin = w.Pin()
+	noErr(w.T, repo.New(w.Store, cfg).Adopt(w.T.Context(), digest))
 }
 
 // Every role names its repository and itself.
 func TestRolesAreBound(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error {
-		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: w.public("team")}})
+	w.Update(add("1"))
+	w.Update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team/*"}, Keys: repo.Keys{Keys: w.Public("team")}})
 	})
 	n := 0
-	for name, data := range w.store.files {
+	for name, data := range w.Store.Files {
 		var doc struct {
 			Signed struct {
 				Type string `json:"_type"`
@@ -150,7 +150,7 @@ func TestRolesAreBound(t *testing.T) {
 			continue
 		}
 		n++
-		if doc.Signed.Repo != w.root().Charter().RepoID() || !strings.HasSuffix(name, "."+doc.Signed.Role+".json") {
+		if doc.Signed.Repo != w.Root().Charter().RepoID() || !strings.HasSuffix(name, "."+doc.Signed.Role+".json") {
 			t.Errorf("%s names %q %q", name, doc.Signed.Repo, doc.Signed.Role)
 		}
 	}

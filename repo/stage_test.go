@@ -37,31 +37,31 @@ func travel(t testing.TB, d *repo.Draft) *repo.Draft {
 
 // tampered changes a draft in transit.
 func (w *world) tampered(d *repo.Draft, change func(draft map[string]any)) *repo.Draft {
-	w.t.Helper()
-	out, err := w.open().OpenDraft(w.tamper(d, change))
-	noErr(w.t, err)
+	w.T.Helper()
+	out, err := w.Open().OpenDraft(w.tamper(d, change))
+	noErr(w.T, err)
 	return out
 }
 
 // received opens a draft from another machine.
 func (w *world) received(d *repo.Draft) *repo.Draft {
-	w.t.Helper()
+	w.T.Helper()
 	data, err := d.Bytes()
-	noErr(w.t, err)
-	d, err = w.open("review-1").OpenDraft(data)
-	noErr(w.t, err)
+	noErr(w.T, err)
+	d, err = w.Open("review-1").OpenDraft(data)
+	noErr(w.T, err)
 	return d
 }
 
 func (w *world) tamper(d *repo.Draft, change func(draft map[string]any)) []byte {
-	w.t.Helper()
+	w.T.Helper()
 	data, err := d.Bytes()
-	noErr(w.t, err)
+	noErr(w.T, err)
 	var m map[string]any
-	noErr(w.t, json.Unmarshal(data, &m))
+	noErr(w.T, json.Unmarshal(data, &m))
 	change(m)
 	data, err = json.Marshal(m)
-	noErr(w.t, err)
+	noErr(w.T, err)
 	return data
 }
 
@@ -98,21 +98,21 @@ func lacks(d *repo.Draft) (out []string) {
 // keys, and they exchange only drafts.
 func TestTwoParties(t *testing.T) {
 	w := emptyWorld(t)
-	vendor := w.open(vendorKeys...)
-	w.public(append(reviewKeys, "unknown")...)
-	theirs := w.copy() // the review centre's ledger, and its own view of the storage
-	theirs.store = w.store
-	review := theirs.open(reviewKeys...)
-	d, err := vendor.Stage(t.Context(), w.found)
+	vendor := w.Open(vendorKeys...)
+	w.Public(append(reviewKeys, "unknown")...)
+	theirs := w.Copy() // the review centre's ledger, and its own view of the storage
+	theirs.Store = w.Store
+	review := theirs.Open(reviewKeys...)
+	d, err := vendor.Stage(t.Context(), w.Define)
 	noErr(t, err)
 	if want := []string{"review-agent: 0 of 1 signatures of review (review-agent)",
 		"root: 0 of 1 signatures of party review of the new root", "root: 2 of 3 signatures of all parties of the new root"}; !slices.Equal(lacks(d), want) {
 		t.Fatalf("lacks %q", lacks(d))
 	}
-	if m := d.Missing()[1]; len(m.KeyIDs) != 2 || !slices.Contains(m.KeyIDs, w.signer("review-1").Key().ID()) {
+	if m := d.Missing()[1]; len(m.KeyIDs) != 2 || !slices.Contains(m.KeyIDs, w.Signer("review-1").Key().ID()) {
 		t.Error("may still sign:", m.KeyIDs)
 	}
-	err = w.refused(repo.ErrUnsigned, func() error { return vendor.Publish(t.Context(), d) })
+	err = w.Refused(repo.ErrUnsigned, func() error { return vendor.Publish(t.Context(), d) })
 	if !strings.Contains(err.Error(), "party review of the new root") {
 		t.Error(err)
 	}
@@ -122,65 +122,65 @@ func TestTwoParties(t *testing.T) {
 		t.Error(d)
 	}
 	// One root key is enough; the same key twice is one signature.
-	wantErr(t, d.Sign(t.Context(), w.signer("review-1")), signing.ErrNoPin)
-	wantErr(t, d.SignFirst(t.Context(), w.signer("review-1"), "aaaa-"+d.Digest()[5:]), repo.ErrOtherDraft)
-	noErr(t, d.SignFirst(t.Context(), w.signer("review-1"), d.Digest()))
-	noErr(t, d.Sign(t.Context(), w.signer("review-1")))
+	wantErr(t, d.Sign(t.Context(), w.Signer("review-1")), signing.ErrNoPin)
+	wantErr(t, d.SignFirst(t.Context(), w.Signer("review-1"), "aaaa-"+d.Digest()[5:]), repo.ErrOtherDraft)
+	noErr(t, d.SignFirst(t.Context(), w.Signer("review-1"), d.Digest()))
+	noErr(t, d.Sign(t.Context(), w.Signer("review-1")))
 	w.tamper(d, func(draft map[string]any) {
 		if n := len(at(w.files(draft)["root"], "content")["signatures"].([]any)); n != 3 {
 			t.Errorf("%d signatures of root, want 3", n)
 		}
 	})
-	if err := d.Sign(t.Context(), w.signer("unknown")); !errors.Is(err, repo.ErrNoPart) {
+	if err := d.Sign(t.Context(), w.Signer("unknown")); !errors.Is(err, repo.ErrNoPart) {
 		t.Error(err)
 	}
-	noErr(t, d.Sign(t.Context(), w.signer("review-release")))
+	noErr(t, d.Sign(t.Context(), w.Signer("review-release")))
 	if len(d.Missing()) > 0 {
 		t.Errorf("lacks %q", lacks(d))
 	}
 	// The centre has no online keys: it can't publish, only the vendor.
 	d = travel(t, d)
-	w.refused(repo.ErrUnsigned, func() error { return review.Publish(t.Context(), d) })
+	w.Refused(repo.ErrUnsigned, func() error { return review.Publish(t.Context(), d) })
 	noErr(t, vendor.Publish(t.Context(), d))
-	w.sees("root 1")
+	w.Sees("root 1")
 
 	noErr(t, vendor.Update(t.Context(), add("1")))
-	w.sees("root 1")
+	w.Sees("root 1")
 	d, err = review.Stage(t.Context(), approve("1"))
 	noErr(t, err)
 	noErr(t, vendor.Publish(t.Context(), travel(t, d)))
-	w.sees("root 1 agent/1")
+	w.Sees("root 1 agent/1")
 
 	// Neither party can renew root alone.
 	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
 	for _, party := range []string{"vendor", "review"} {
-		r, other := w.open(append(vendorKeys, reviewKeys[2])...), "review"
+		r, other := w.Open(append(vendorKeys, reviewKeys[2])...), "review"
 		if party == "review" {
-			r, other = w.open(append(reviewKeys, vendorKeys[2:]...)...), "vendor"
+			r, other = w.Open(append(reviewKeys, vendorKeys[2:]...)...), "vendor"
 		}
-		err := w.refused(repo.ErrUnsigned, func() error { return r.Update(t.Context(), renew) })
+		err := w.Refused(repo.ErrUnsigned, func() error { return r.Update(t.Context(), renew) })
 		if !strings.Contains(err.Error(), "party "+other+" of the present root") {
 			t.Error(err)
 		}
 	}
-	w.update(renew)
-	w.sees("root 2 agent/1")
+	w.Update(renew)
+	w.Sees("root 2 agent/1")
 }
 
 // When keys are replaced, the old and the new ones must sign.
 func TestOldAndNewKeysSign(t *testing.T) {
 	w := newWorld(t)
-	d, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error {
-		tx.Root().Parties[0].Keys = w.public("vendor-3", "vendor-4")
+	d, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error {
+		tx.Root().Parties[0].Keys = w.Public("vendor-3", "vendor-4")
 		return nil
 	})
 	noErr(t, err)
 	if want := []string{"root: 0 of 1 signatures of party vendor of the new root", "root: 2 of 3 signatures of all parties of the new root"}; !slices.Equal(lacks(d), want) {
 		t.Fatalf("lacks %q", lacks(d))
 	}
-	noErr(t, d.Sign(t.Context(), w.signer("vendor-4")))
-	noErr(t, w.open().Publish(t.Context(), travel(t, d)))
-	w.sees("root 2")
+	noErr(t, d.Sign(t.Context(), w.Signer("vendor-4")))
+	noErr(t, w.Open().Publish(t.Context(), travel(t, d)))
+	w.Sees("root 2")
 }
 
 // A draft's list of required signers is informative only: whatever is changed in it in
@@ -210,13 +210,13 @@ func TestTamperedDraft(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.now = w.now.Add(time.Hour)
-			good, err := w.open().Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return add("1")(tx) })
+			w.Now = w.Now.Add(time.Hour)
+			good, err := w.Open().Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return add("1")(tx) })
 			noErr(t, err)
 			bad := w.tampered(good, func(draft map[string]any) { x.change(w, w.files(draft), draft) })
-			w.refused(x.want, func() error { return w.open().Publish(t.Context(), bad) })
-			noErr(t, w.open().Publish(t.Context(), good))
-			w.sees("root 2")
+			w.Refused(x.want, func() error { return w.Open().Publish(t.Context(), bad) })
+			noErr(t, w.Open().Publish(t.Context(), good))
+			w.Sees("root 2")
 		})
 	}
 }
@@ -224,7 +224,7 @@ func TestTamperedDraft(t *testing.T) {
 // A malformed draft is not opened, so that it can't be signed.
 func TestMalformedDraft(t *testing.T) {
 	w := newWorld(t)
-	d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
+	d, err := w.Open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return tx.Renew("vendor") })
 	noErr(t, err)
 	for name, change := range map[string]func(f map[string]map[string]any, draft map[string]any){
 		"unknown member":    func(f map[string]map[string]any, draft map[string]any) { draft["x"] = 1 },
@@ -286,40 +286,40 @@ func TestMalformedDraft(t *testing.T) {
 // A draft that waited too long is not published.
 func TestDraftExpires(t *testing.T) {
 	w := newWorld(t)
-	d, err := w.open(vendorKeys...).Stage(t.Context(), add("1"))
+	d, err := w.Open(vendorKeys...).Stage(t.Context(), add("1"))
 	noErr(t, err)
-	w.now = w.now.Add(31 * 24 * time.Hour)
-	w.refused(tuf.ErrExpired, func() error { return w.open().Publish(t.Context(), d) })
-	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
-	w.update(approve("1"))
-	w.sees("root 1 agent/1")
-	if err := w.try(func(tx *repo.Tx) error { return tx.Renew("unknown") }); err == nil {
+	w.Now = w.Now.Add(31 * 24 * time.Hour)
+	w.Refused(tuf.ErrExpired, func() error { return w.Open().Publish(t.Context(), d) })
+	w.Update(add("1"))
+	w.Update(func(tx *repo.Tx) error { return tx.Renew("review") })
+	w.Update(approve("1"))
+	w.Sees("root 1 agent/1")
+	if err := w.Try(func(tx *repo.Tx) error { return tx.Renew("unknown") }); err == nil {
 		t.Error("signed for an unknown party")
 	}
 	renew := func(tx *repo.Tx) error { tx.RenewRoot(); return nil }
-	d, err = w.open().Stage(t.Context(), renew)
+	d, err = w.Open().Stage(t.Context(), renew)
 	noErr(t, err)
-	w.now = w.now.Add(366 * 24 * time.Hour)
-	w.refused(tuf.ErrExpired, func() error { return w.open().Publish(t.Context(), d) })
-	w.update(w.again(renew))
+	w.Now = w.Now.Add(366 * 24 * time.Hour)
+	w.Refused(tuf.ErrExpired, func() error { return w.Open().Publish(t.Context(), d) })
+	w.Update(w.Again(renew))
 }
 
 // A failing edit leaves nothing behind, and an edit without changes makes no draft.
 func TestEmptyDraft(t *testing.T) {
 	w := newWorld(t)
 	errStop := fmt.Errorf("stop")
-	w.refused(errStop, func() error {
-		return w.try(func(tx *repo.Tx) error { noErr(t, add("1")(tx)); return errStop })
+	w.Refused(errStop, func() error {
+		return w.Try(func(tx *repo.Tx) error { noErr(t, add("1")(tx)); return errStop })
 	})
-	d, err := w.open().Stage(t.Context(), w.found)
+	d, err := w.Open().Stage(t.Context(), w.Define)
 	noErr(t, err)
 	if !d.Empty() || len(d.Missing()) > 0 {
 		t.Errorf("draft of %s", d)
 	}
-	w.store.wrote()
-	noErr(t, w.open().Publish(t.Context(), travel(t, d)))
-	if wrote := w.store.wrote(); len(wrote) > 0 {
+	w.Store.Wrote()
+	noErr(t, w.Open().Publish(t.Context(), travel(t, d)))
+	if wrote := w.Store.Wrote(); len(wrote) > 0 {
 		t.Errorf("wrote %q", wrote)
 	}
 }
@@ -329,11 +329,11 @@ func TestEmptyDraft(t *testing.T) {
 func TestMissingInWords(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(add("1"))
-	cfg := w.config()
-	id := func(name string) string { return w.signer(name).Key().ID() }
+	w.Update(add("1"))
+	cfg := w.Config()
+	id := func(name string) string { return w.Signer(name).Key().ID() }
 	cfg.Labels = map[string]string{id("ann"): "Ann", id("ben"): "Ben \"B\"\nC", id("review-1"): "root key in the safe"}
-	r := repo.New(w.store, cfg)
+	r := repo.New(w.Store, cfg)
 	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(approve("1")(tx), renewRoot(tx)) })
 	noErr(t, err)
 	err = r.Publish(t.Context(), d)
@@ -357,7 +357,7 @@ func TestMissingInWords(t *testing.T) {
 		}
 	}
 	// A key that has signed is not requested again.
-	noErr(t, d.Sign(t.Context(), w.signer("ann")))
+	noErr(t, d.Sign(t.Context(), w.Signer("ann")))
 	if got := lacks(d); !slices.Contains(got, "review-agent: 1 of 2 signatures of review (review-agent), missing: "+called["Ben"]) {
 		t.Errorf("%q", got)
 	}

@@ -18,9 +18,9 @@ import (
 func TestStatementIsItsPayload(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(add("good"))
-	w.update(add("evil"))
-	centre := w.open("review-release")
+	w.Update(add("good"))
+	w.Update(add("evil"))
+	centre := w.Open("review-release")
 	refusal, err := centre.Stage(t.Context(), func(tx *repo.Tx) error {
 		return tx.Refuse("review", "agent/good", repo.RefusalRecord{Reason: "no", Reviewer: "Ann"})
 	})
@@ -100,18 +100,18 @@ func altered(t *testing.T, s object, old, new string) string {
 // A file that is too large for a statement has no effect, and is not read to its end.
 func TestHugeStatements(t *testing.T) {
 	w := newWorld(t)
-	w.update(add("1"))
-	w.update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no"}) })
-	list, err := w.open().Pending(t.Context(), "review")
+	w.Update(add("1"))
+	w.Update(func(tx *repo.Tx) error { return tx.Refuse("review", "agent/1", repo.RefusalRecord{Reason: "no"}) })
+	list, err := w.Open().Pending(t.Context(), "review")
 	noErr(t, err)
 	if list[0].Refused == nil { // the valid counterpart
 		t.Fatalf("%+v", list)
 	}
 	base := list[0].Name + ".reviews/review-agent."
 	huge := make([]byte, 1<<20)
-	w.store.files[base+"2.json"] = huge
-	read := &counting{memory: w.store}
-	r := repo.New(storage.ReadOnly(read), w.config())
+	w.Store.Files[base+"2.json"] = huge
+	read := &counting{memory: w.Store}
+	r := repo.New(storage.ReadOnly(read), w.Config())
 	said, err := r.Statements(t.Context(), "agent/1")
 	noErr(t, err)
 	if len(said) != 2 || said[0].Refusal == nil || !errors.Is(said[1].Err, tuf.ErrTooLarge) || said[1].Number != 2 {

@@ -15,9 +15,9 @@ const day = 24 * time.Hour
 
 // status is the short form of the report that a handle with the keys gives.
 func (w *world) status(at time.Time, keys ...string) (out []string) {
-	w.t.Helper()
-	s, err := w.open(keys...).Status(w.t.Context(), at)
-	noErr(w.t, err)
+	w.T.Helper()
+	s, err := w.Open(keys...).Status(w.T.Context(), at)
+	noErr(w.T, err)
 	for _, d := range s.Due {
 		hand := ""
 		if d.CanSign {
@@ -45,11 +45,11 @@ func TestStatus(t *testing.T) {
 		{280 * day, "expired review-agent, expired snapshot available, expired timestamp available, expired vendor-agent, soon root, soon targets"},
 		{330 * day, "expired review-agent, expired snapshot available, expired timestamp available, expired vendor-agent, urgent root, urgent targets"},
 	} {
-		if got := strings.Join(w.status(w.now.Add(x.after), "timestamp", "snapshot"), ", "); got != x.want {
+		if got := strings.Join(w.status(w.Now.Add(x.after), "timestamp", "snapshot"), ", "); got != x.want {
 			t.Errorf("after %s: %s\nwant %s", x.after, got, x.want)
 		}
 	}
-	s, err := w.open().Status(t.Context(), w.now.Add(16*day))
+	s, err := w.Open().Status(t.Context(), w.Now.Add(16*day))
 	noErr(t, err)
 	if s.Urgency() != repo.UrgencyExpired || s.Due[0].Role != "timestamp" {
 		t.Errorf("%s", s)
@@ -65,7 +65,7 @@ func TestStatus(t *testing.T) {
 			t.Errorf("root: %v", d.Needs)
 		}
 	}
-	if _, err := emptyWorld(t).open("timestamp").Status(t.Context(), w.now); err == nil {
+	if _, err := emptyWorld(t).Open("timestamp").Status(t.Context(), w.Now); err == nil {
 		t.Error("status of an empty repository")
 	}
 }
@@ -73,44 +73,44 @@ func TestStatus(t *testing.T) {
 // Locations and holds change on a fixed date; a publication was interrupted.
 func TestStatusDates(t *testing.T) {
 	w := richWorld(t)
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		r := tx.Root()
 		b := location("b", "mirror", 30)
-		b.UseFrom, b.UseUntil = w.now.Add(day), w.now.Add(40*day)
+		b.UseFrom, b.UseUntil = w.Now.Add(day), w.Now.Add(40*day)
 		r.Locations = append(r.Locations, b)
 		return nil
 	})
 	dates := func(at time.Time) (out []string) {
-		s, err := w.open().Status(t.Context(), at)
+		s, err := w.Open().Status(t.Context(), at)
 		noErr(t, err)
 		for _, d := range s.Dates {
 			out = append(out, d.What)
 		}
 		return out
 	}
-	if got := dates(w.now); len(got) != 2 || got[0] != "location b (b.example.org) is preferred from this time on" || got[1] != "location b (b.example.org) is no longer used" {
+	if got := dates(w.Now); len(got) != 2 || got[0] != "location b (b.example.org) is preferred from this time on" || got[1] != "location b (b.example.org) is no longer used" {
 		t.Errorf("%q", got)
 	}
-	if got := dates(w.now.Add(2 * day)); len(got) != 1 {
+	if got := dates(w.Now.Add(2 * day)); len(got) != 1 {
 		t.Errorf("%q", got)
 	}
-	if got := dates(w.now.Add(50 * day)); len(got) != 0 {
+	if got := dates(w.Now.Add(50 * day)); len(got) != 0 {
 		t.Errorf("%q", got)
 	}
-	w.store.before = func(name string) error {
+	w.Store.Before = func(name string) error {
 		if name == "metadata/timestamp.json" {
 			return errKilled
 		}
 		return nil
 	}
-	err := w.try(func(tx *repo.Tx) error {
-		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+	err := w.Try(func(tx *repo.Tx) error {
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.Public("timestamp-2"), w.Public("snapshot-2")
 		return nil
 	})
-	if w.store.before = nil; !errors.Is(err, errKilled) {
+	if w.Store.Before = nil; !errors.Is(err, errKilled) {
 		t.Fatal(err)
 	}
-	s, err := w.open().Status(t.Context(), w.now)
+	s, err := w.Open().Status(t.Context(), w.Now)
 	if err != nil || !s.Unfinished || !strings.HasPrefix(s.String(), "urgent: ") {
 		t.Errorf("%v, %v", s, err)
 	}
@@ -123,36 +123,36 @@ func TestRefreshKeepsAlive(t *testing.T) {
 	w := richWorld(t)
 	jobs := map[string]int{}
 	for range 60 {
-		w.now = w.now.Add(day - time.Hour)
-		w.store.wrote()
-		noErr(t, w.open("timestamp", "snapshot", "vendor-release").Renew(t.Context()))
-		for _, name := range w.store.wrote() {
+		w.Now = w.Now.Add(day - time.Hour)
+		w.Store.Wrote()
+		noErr(t, w.Open("timestamp", "snapshot", "vendor-release").Renew(t.Context()))
+		for _, name := range w.Store.Wrote() {
 			_, role, _ := strings.Cut(name, ".")
 			jobs[role]++
 		}
 		// The centre has no online keys: it stages a draft when its roles are due.
-		s, err := w.open(reviewKeys...).Status(t.Context(), w.now)
+		s, err := w.Open(reviewKeys...).Status(t.Context(), w.Now)
 		noErr(t, err)
 		for _, d := range s.Due {
 			if d.Party == "review" && d.Urgency > repo.UrgencyFine {
-				d, err := w.open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
+				d, err := w.Open(reviewKeys...).Stage(t.Context(), func(tx *repo.Tx) error { return tx.Renew("review") })
 				noErr(t, err)
-				noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+				noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
 				jobs["centre"]++
 			}
 		}
-		if s, err = w.open().Status(t.Context(), w.now); err != nil || s.Urgency() > repo.UrgencyFine {
+		if s, err = w.Open().Status(t.Context(), w.Now); err != nil || s.Urgency() > repo.UrgencyFine {
 			t.Fatalf("%v\n%s", err, s)
 		}
-		w.sees("root 2 agent/1")
+		w.Sees("root 2 agent/1")
 	}
 	if jobs["vendor-agent.json"] != 3 || jobs["centre"] != 3 || jobs["targets.json"] != 0 || jobs["review-agent.json"] != 0 {
 		t.Errorf("%v", jobs)
 	}
 	// targets.json is renewed too if its key is available, and a role together with its
 	// bins.
-	w.now = w.now.Add(250 * day)
-	w.update(func(tx *repo.Tx) error {
+	w.Now = w.Now.Add(250 * day)
+	w.Update(func(tx *repo.Tx) error {
 		for i := range 520 {
 			if err := tx.Add("vendor", fmt.Sprintf("agent/f%d", i), strings.NewReader(fmt.Sprint(i)), nil); err != nil {
 				return err
@@ -160,23 +160,23 @@ func TestRefreshKeepsAlive(t *testing.T) {
 		}
 		return nil
 	})
-	w.store.wrote()
-	noErr(t, w.open("timestamp", "snapshot", "targets").Renew(t.Context()))
-	if got := strings.Join(w.store.wrote(), " "); got != "metadata/2.targets.json metadata/"+snapshotName(w)+" metadata/timestamp.json" {
+	w.Store.Wrote()
+	noErr(t, w.Open("timestamp", "snapshot", "targets").Renew(t.Context()))
+	if got := strings.Join(w.Store.Wrote(), " "); got != "metadata/2.targets.json metadata/"+snapshotName(w)+" metadata/timestamp.json" {
 		t.Errorf("wrote %s", got)
 	}
-	w.now = w.now.Add(20 * day)
-	w.store.wrote()
-	noErr(t, w.open("timestamp", "snapshot", "vendor-release").Renew(t.Context()))
-	if n := len(slices.DeleteFunc(w.store.wrote(), func(name string) bool { return !strings.Contains(name, ".vendor-agent") })); n != 5 {
+	w.Now = w.Now.Add(20 * day)
+	w.Store.Wrote()
+	noErr(t, w.Open("timestamp", "snapshot", "vendor-release").Renew(t.Context()))
+	if n := len(slices.DeleteFunc(w.Store.Wrote(), func(name string) bool { return !strings.Contains(name, ".vendor-agent") })); n != 5 {
 		t.Errorf("%d lists signed again, want 5", n)
 	}
 }
 
 // snapshotName is the newest snapshot's file.
 func snapshotName(w *world) string {
-	s, err := w.open().Status(w.t.Context(), w.now)
-	noErr(w.t, err)
+	s, err := w.Open().Status(w.T.Context(), w.Now)
+	noErr(w.T, err)
 	for _, d := range s.Due {
 		if d.Role == "snapshot" {
 			return fmt.Sprintf("%d.snapshot.json", d.Version)
@@ -188,21 +188,21 @@ func snapshotName(w *world) string {
 // A team's product is renewed by the team alone.
 func TestRefreshProducts(t *testing.T) {
 	w := richWorld(t)
-	w.update(func(tx *repo.Tx) error {
-		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.public("team")}})
+	w.Update(func(tx *repo.Tx) error {
+		return tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}, Keys: repo.Keys{Keys: w.Public("team")}})
 	})
-	w.now = w.now.Add(16 * day)
-	if got := w.status(w.now, "team"); !slices.Contains(got, "soon team available") || !slices.Contains(got, "soon vendor-agent") {
+	w.Now = w.Now.Add(16 * day)
+	if got := w.status(w.Now, "team"); !slices.Contains(got, "soon team available") || !slices.Contains(got, "soon vendor-agent") {
 		t.Errorf("%q", got)
 	}
 	for _, x := range []struct {
 		key  string
 		want []string
 	}{{"team", []string{"team"}}, {"vendor-release", []string{"vendor-agent", "vendor-agent.rest"}}} {
-		w.store.wrote()
-		noErr(t, w.open("timestamp", "snapshot", x.key).Renew(t.Context()))
+		w.Store.Wrote()
+		noErr(t, w.Open("timestamp", "snapshot", x.key).Renew(t.Context()))
 		var roles []string
-		for _, name := range w.store.wrote() {
+		for _, name := range w.Store.Wrote() {
 			_, role, _ := strings.Cut(strings.TrimSuffix(name, ".json"), ".")
 			if !strings.HasPrefix(name, "metadata/timestamp") && role != "snapshot" {
 				roles = append(roles, role)

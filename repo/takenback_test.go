@@ -16,8 +16,8 @@ import (
 func TestTakenBackStaysTakenBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
-	w.update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx)) })
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
+	w.Update(func(tx *repo.Tx) error { return errors.Join(approve("1")(tx)) })
 	m := w.machine().adopts()
 	r := m.open("review-release")
 	recall := func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "it leaks"}) }
@@ -34,11 +34,11 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	}
 	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(recall(tx), approve("2")(tx)) })
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
-	w.sees("root 1 agent/2")
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
+	w.Sees("root 1 agent/2")
 
 	// The vendor lists the same bytes under another path, as a release of another name.
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return tx.Add("vendor", "agent/again", strings.NewReader("agent 1"), release("1.0.1"))
 	})
 	if _, err := m.open().Pending(t.Context(), "review"); err != nil { // the ledger records what is published
@@ -57,21 +57,21 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 	})
 	d, err = r.Stage(t.Context(), again(repo.ReviewRecord{Reinstate: "it was another one that leaks"}))
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
-	w.sees("root 1 agent/2 agent/again")
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
+	w.Sees("root 1 agent/2 agent/again")
 	// A reinstatement remains in effect for later renewals.
 	d, err = r.Stage(t.Context(), resignReview)
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
 	d, err = r.Stage(t.Context(), func(tx *repo.Tx) error {
 		return tx.Approve("review", "agent/1", &repo.ReviewRecord{Reinstate: "under its own name too"})
 	})
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
 	d, err = r.Stage(t.Context(), resignReview)
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
-	said, err := w.open().Statements(t.Context(), "agent/again")
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
+	said, err := w.Open().Statements(t.Context(), "agent/again")
 	if err != nil || len(said) != 1 || said[0].Review == nil || said[0].Review.Reinstate != "it was another one that leaks" {
 		t.Errorf("%+v, %v", said, err)
 	}
@@ -82,11 +82,11 @@ func TestTakenBackStaysTakenBack(t *testing.T) {
 func TestHoldStaysInForce(t *testing.T) {
 	t.Parallel()
 	w := heldWorld(t)
-	w.update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
+	w.Update(func(tx *repo.Tx) error { return errors.Join(add("1")(tx), add("2")(tx)) })
 	m := w.machine().adopts()
 	r := m.open("ann")
 	hold := func(path string) func(tx *repo.Tx) error {
-		return func(tx *repo.Tx) error { return tx.Hold(path, "wait", w.now.Add(24*time.Hour)) }
+		return func(tx *repo.Tx) error { return tx.Hold(path, "wait", w.Now.Add(24*time.Hour)) }
 	}
 	if _, err := r.Stage(t.Context(), hold("agent/1")); err != nil {
 		t.Fatal(err)
@@ -94,12 +94,12 @@ func TestHoldStaysInForce(t *testing.T) {
 	m.refuses(signing.ErrTakenBack, func() error { _, err := r.Stage(t.Context(), hold("agent/2")); return err })
 	both, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return errors.Join(hold("agent/1")(tx), hold("agent/2")(tx)) })
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), both))
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), both))
 	// A published hold may be lifted by an explicit draft, and it expires without one.
 	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error { return tx.Unhold("agent/1") })
 	noErr(t, err)
-	noErr(t, w.open("timestamp", "snapshot").Publish(t.Context(), d))
-	w.now = w.now.Add(25 * time.Hour)
+	noErr(t, w.Open("timestamp", "snapshot").Publish(t.Context(), d))
+	w.Now = w.Now.Add(25 * time.Hour)
 	if _, err := r.Stage(t.Context(), resignReview); err != nil {
 		t.Error(err)
 	}
@@ -109,7 +109,7 @@ func TestHoldStaysInForce(t *testing.T) {
 func TestDatesInLine(t *testing.T) {
 	t.Parallel()
 	start := newWorld(t)
-	start.pin()
+	start.Pin()
 	const day = 24 * time.Hour
 	for name, x := range map[string]struct {
 		staged, signed time.Duration // offsets from the right clock
@@ -134,22 +134,22 @@ func TestDatesInLine(t *testing.T) {
 		"targets may expire early": {expiry: repo.Expiry{Targets: 100 * day}, edit: func(tx *repo.Tx) error { return tx.RenewTargets() }, key: "targets"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := start.copy()
-			now := w.now
+			w := start.Copy()
+			now := w.Now
 			m := w.machine().adopts()
-			cfg := w.config()
+			cfg := w.Config()
 			cfg.Expiry = x.expiry
-			w.now = now.Add(x.staged)
-			d, err := repo.New(w.store, cfg).Stage(t.Context(), x.edit)
+			w.Now = now.Add(x.staged)
+			d, err := repo.New(w.Store, cfg).Stage(t.Context(), x.edit)
 			noErr(t, err)
 			data, err := d.Bytes()
 			noErr(t, err)
-			w.now = now.Add(x.signed)
-			theirs := w.config()
-			theirs.Ledger, theirs.Pin, theirs.ClockTolerance = signing.StorageLedger(m.ledger), w.pin(), x.tolerance
-			d, err = repo.New(w.store, theirs).OpenDraft(data)
+			w.Now = now.Add(x.signed)
+			theirs := w.Config()
+			theirs.Ledger, theirs.Pin, theirs.ClockTolerance = signing.StorageLedger(m.ledger), w.Pin(), x.tolerance
+			d, err = repo.New(w.Store, theirs).OpenDraft(data)
 			noErr(t, err)
-			sign := func() error { return d.Sign(t.Context(), w.signer(x.key)) }
+			sign := func() error { return d.Sign(t.Context(), w.Signer(x.key)) }
 			if x.want == nil {
 				noErr(t, sign())
 				return
@@ -163,12 +163,12 @@ func TestDatesInLine(t *testing.T) {
 		})
 	}
 	// Publishing allows a tolerance of five minutes, whatever a signer allowed.
-	w := start.copy()
-	w.now = w.now.Add(time.Hour)
-	d, err := w.open().Stage(t.Context(), renewRoot)
+	w := start.Copy()
+	w.Now = w.Now.Add(time.Hour)
+	d, err := w.Open().Stage(t.Context(), renewRoot)
 	noErr(t, err)
-	w.now = w.now.Add(-time.Hour)
-	w.refused(signing.ErrDate, func() error { return w.open().Publish(t.Context(), d) })
-	w.now = w.now.Add(55 * time.Minute)
-	noErr(t, w.open().Publish(t.Context(), d))
+	w.Now = w.Now.Add(-time.Hour)
+	w.Refused(signing.ErrDate, func() error { return w.Open().Publish(t.Context(), d) })
+	w.Now = w.Now.Add(55 * time.Minute)
+	noErr(t, w.Open().Publish(t.Context(), d))
 }

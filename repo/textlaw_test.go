@@ -92,17 +92,17 @@ func TestDraftTextLaw(t *testing.T) {
 	t.Parallel()
 	rawtuf.Sequential(t)
 	w := heldWorld(t)
-	w.update(add("1"))
-	w.update(add("2"))
-	d, err := w.open("vendor-release", "ann").Stage(t.Context(), func(tx *repo.Tx) error {
+	w.Update(add("1"))
+	w.Update(add("2"))
+	d, err := w.Open("vendor-release", "ann").Stage(t.Context(), func(tx *repo.Tx) error {
 		tx.RenewRoot()
 		return errors.Join(add("3")(tx), tx.Approve("review", "agent/1", examined()), tx.Refuse("review", "agent/2", repo.RefusalRecord{Reason: "no", Reviewer: "Ann"}), tx.RenewTargets(),
-			tx.Hold("agent/2", "a doubt", w.now.AddDate(0, 0, 1)), tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}}))
+			tx.Hold("agent/2", "a doubt", w.Now.AddDate(0, 0, 1)), tx.Delegate("vendor", "agent", repo.Product{Role: "team", Paths: []string{"agent/team-*"}}))
 	})
 	noErr(t, err)
 	var doc any
 	w.tamper(d, func(draft map[string]any) { doc = draft })
-	r := w.open()
+	r := w.Open()
 	n, opened := 0, 0
 	say := func(what string, err error) {
 		if err != nil {
@@ -154,7 +154,7 @@ func TestDraftTextLaw(t *testing.T) {
 		for _, s := range said {
 			say("Said", s.Err)
 		}
-		say("Publish", w.copy().open().Publish(t.Context(), evil))
+		say("Publish", w.Copy().Open().Publish(t.Context(), evil))
 	})
 	if n < 500 || opened < 100 {
 		t.Errorf("%d variants, %d opened", n, opened)
@@ -166,10 +166,10 @@ func TestRepositoryTextLaw(t *testing.T) {
 	t.Parallel()
 	rawtuf.Sequential(t)
 	healthy := richWorld(t)
-	healthy.update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "bad"}) })
+	healthy.Update(func(tx *repo.Tx) error { return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "bad"}) })
 	signers := map[string]string{"root": "vendor-1", "timestamp": "timestamp", "snapshot": "snapshot", "targets": "targets", "vendor-agent": "vendor-release", "review-agent": "review-release"}
 	n := 0
-	for name, file := range healthy.store.copy().files {
+	for name, file := range healthy.Store.Copy().Files {
 		if !strings.HasPrefix(name, "metadata/") {
 			continue
 		}
@@ -181,15 +181,15 @@ func TestRepositoryTextLaw(t *testing.T) {
 			if n++; n%8 != 0 {
 				return
 			}
-			w := healthy.copy()
-			w.t = t
-			w.store.files[name] = w.resigned(doc, signers[role])
+			w := healthy.Copy()
+			w.T = t
+			w.Store.Files[name] = w.resigned(doc, signers[role])
 			if n%2 == 0 {
 				raw, err := json.Marshal(doc)
 				noErr(t, err)
-				w.store.files[name] = raw
+				w.Store.Files[name] = raw
 			}
-			report, err := mirror.Verify(t.Context(), w.place(), healthy.pinned, options(w.config()))
+			report, err := mirror.Verify(t.Context(), w.Storage(), healthy.Pinned, options(w.Config()))
 			if err != nil {
 				printable(t, "Verify", err.Error())
 			} else {
@@ -201,7 +201,7 @@ func TestRepositoryTextLaw(t *testing.T) {
 					printable(t, "Finding.Text", f.Text)
 				}
 			}
-			status, err := w.open().Status(t.Context(), w.now)
+			status, err := w.Open().Status(t.Context(), w.Now)
 			if err != nil {
 				printable(t, "Status", err.Error())
 			} else {
@@ -213,15 +213,15 @@ func TestRepositoryTextLaw(t *testing.T) {
 				"Stage":   func(r *repo.Repo) error { _, err := r.Stage(t.Context(), add("9")); return err },
 				"Pending": func(r *repo.Repo) error { _, err := r.Pending(t.Context(), "review"); return err },
 				"Clone": func(r *repo.Repo) error {
-					return mirror.Clone(t.Context(), newMemory(), storage.SourceOf(w.store), healthy.pinned, nil)
+					return mirror.Clone(t.Context(), newMemory(), storage.SourceOf(w.Store), healthy.Pinned, nil)
 				},
 				"Bundle": func(*repo.Repo) error {
-					return mirror.Bundle(t.Context(), io.Discard, w.store, healthy.pinned, &mirror.BundleOptions{Metadata: true})
+					return mirror.Bundle(t.Context(), io.Discard, w.Store, healthy.Pinned, &mirror.BundleOptions{Metadata: true})
 				},
 				"Chain": func(r *repo.Repo) error { _, err := r.Chain(t.Context()); return err },
 				"Prune": func(r *repo.Repo) error { _, err := r.Prune(t.Context(), &repo.PruneOptions{DryRun: true}); return err },
 			} {
-				if err := call(w.open()); err != nil {
+				if err := call(w.Open()); err != nil {
 					printable(t, what, err.Error())
 				}
 			}
@@ -237,7 +237,7 @@ func TestRepositoryTextLaw(t *testing.T) {
 func TestDraftWordsAreQuoted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	d, err := w.open("no-role").Stage(t.Context(), add("1"))
+	d, err := w.Open("no-role").Stage(t.Context(), add("1"))
 	noErr(t, err)
 	for words, want := range map[string]string{
 		"vendor (vendor-agent)":           "vendor (vendor-agent)", // the valid counterpart
@@ -274,20 +274,20 @@ func TestDraftWordsAreQuoted(t *testing.T) {
 // it names.
 func TestStatementTexts(t *testing.T) {
 	w := newWorld(t)
-	w.update(add("1"))
-	list, err := w.open().Pending(t.Context(), "review")
+	w.Update(add("1"))
+	list, err := w.Open().Pending(t.Context(), "review")
 	noErr(t, err)
 	for i, evil := range evilTexts[:3] {
-		payload, err := attestation.Refusal{Subject: attestation.Subject{Path: "agent/" + evil, Length: 1, SHA256: strings.Repeat("a", 64)}, RepoID: w.root().Charter().RepoID(),
-			Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent"}, Reason: "x", At: w.now}.Payload()
+		payload, err := attestation.Refusal{Subject: attestation.Subject{Path: "agent/" + evil, Length: 1, SHA256: strings.Repeat("a", 64)}, RepoID: w.Root().Charter().RepoID(),
+			Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent"}, Reason: "x", At: w.Now}.Payload()
 		noErr(t, err)
-		sig, err := w.signer("review-release").Sign(t.Context(), attestation.PAE(payload))
+		sig, err := w.Signer("review-release").Sign(t.Context(), attestation.PAE(payload))
 		noErr(t, err)
-		data, err := attestation.Seal(payload, map[string][]byte{w.signer("review-release").Key().ID(): sig})
+		data, err := attestation.Seal(payload, map[string][]byte{w.Signer("review-release").Key().ID(): sig})
 		noErr(t, err)
-		w.store.files[fmt.Sprintf("%s.reviews/review-agent.%d.json", list[0].Name, i+1)] = data
+		w.Store.Files[fmt.Sprintf("%s.reviews/review-agent.%d.json", list[0].Name, i+1)] = data
 	}
-	said, err := w.open().Statements(t.Context(), "agent/1")
+	said, err := w.Open().Statements(t.Context(), "agent/1")
 	noErr(t, err)
 	if len(said) != 3 {
 		t.Fatalf("%+v", said)

@@ -21,7 +21,7 @@ func TestWarnings(t *testing.T) {
 	}{
 		"healthy":                       {func(*world, *repo.Root) {}, "", false},
 		"one operator":                  {func(_ *world, r *repo.Root) { r.Locations[0].Operator = r.Locations[1].Operator }, "its locations have 1 operator by name and host, min_operators is 2", true},
-		"an operator past its end date": {func(w *world, r *repo.Root) { r.Locations[0].UseUntil = w.now }, "its locations have 1 operator", true},
+		"an operator past its end date": {func(w *world, r *repo.Root) { r.Locations[0].UseUntil = w.Now }, "its locations have 1 operator", true},
 		"one key is enough": {func(_ *world, r *repo.Root) {
 			r.Locations[0].Operator = r.Locations[1].Operator
 			r.Probe = tuf.Probe{MinOperators: 1, Every: 1e9, MaxAge: 2e9}
@@ -32,17 +32,17 @@ func TestWarnings(t *testing.T) {
 		"no party called review": {func(_ *world, r *repo.Root) {
 			r.Parties[1].Name, r.Classes[0].Roles[1].Party = "audit", "audit"
 		}, "no party has the name review", true},
-		"a spare key for one party alone": {func(w *world, r *repo.Root) { r.Parties[0].Keys = w.public("vendor-1", "vendor-2", "vendor-3") },
+		"a spare key for one party alone": {func(w *world, r *repo.Root) { r.Parties[0].Keys = w.Public("vendor-1", "vendor-2", "vendor-3") },
 			"party vendor has 2 spare root keys, another party 1: no more than 1 of all 5 root keys may be lost, so 1 spare key of vendor makes losses worse", false},
 	} {
 		w := emptyWorld(t)
 		edit := func(tx *repo.Tx) error {
-			err := w.found(tx)
+			err := w.Define(tx)
 			x.change(w, tx.Root())
 			return err
 		}
 		stage := func() (d *repo.Draft, err error) {
-			d, err = w.open().Stage(t.Context(), edit)
+			d, err = w.Open().Stage(t.Context(), edit)
 			return d, err
 		}
 		d, err := stage()
@@ -50,8 +50,8 @@ func TestWarnings(t *testing.T) {
 			if !errors.Is(err, tuf.ErrCharter) || !strings.Contains(err.Error(), x.want) {
 				t.Errorf("%s: %v", name, err)
 			}
-			w.update(w.found) // healed
-			d, err = stage()  // and as a later root
+			w.Update(w.Define) // healed
+			d, err = stage()   // and as a later root
 			if err != nil || len(d.Warnings()) != 1 {
 				t.Errorf("%s: %v", name, err)
 				continue

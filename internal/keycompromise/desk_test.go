@@ -61,7 +61,7 @@ func (d *desk) noErr(err error) {
 	}
 }
 
-// config is the configuration of an honest handle.
+// Config is the configuration of an honest handle.
 func (d *desk) config(party string, keys ...string) *repo.Config {
 	cfg := &repo.Config{Pin: d.pin, Ledger: d.ledgers[party], Now: func() time.Time { return d.now }}
 	for _, k := range keys {

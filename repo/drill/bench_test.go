@@ -16,7 +16,7 @@ import (
 // with two pins in each scenario and with the default number.
 func BenchmarkDrill(b *testing.B) {
 	for _, roots := range []int{3, 100, 300} {
-		w := repotest.New(b)
+		w := repotest.NewMoving(b)
 		keys := slices.Concat(repotest.OldKeys, repotest.ReviewKeys)
 		r := w.Repo(keys...)
 		for range roots - 1 {

@@ -18,7 +18,7 @@ import (
 )
 
 // rehearse stages a step, signs it with all keys and drills it.
-func rehearse(t *testing.T, w *repotest.World, cfg *repo.Config, step func(context.Context, *repo.Repo) (*repo.Draft, error), change ...func(*drill.Drill)) *drill.Report {
+func rehearse(t *testing.T, w *repotest.Moving, cfg *repo.Config, step func(context.Context, *repo.Repo) (*repo.Draft, error), change ...func(*drill.Drill)) *drill.Report {
 	t.Helper()
 	cfg.Now = func() time.Time { return w.Now }
 	d, err := step(t.Context(), repo.New(w.Store, cfg))
@@ -43,7 +43,7 @@ func signed(names ...string) *repo.Config {
 	return &repo.Config{Signers: repotest.Signers(names...), UnsafeTrustStorage: true}
 }
 
-func bridged(t *testing.T, w *repotest.World) *repo.Config {
+func bridged(t *testing.T, w *repotest.Moving) *repo.Config {
 	cfg := signed(repotest.NewKeys...)
 	chain, err := w.Repo().Chain(t.Context())
 	rawtuf.NoErr(t, err)
@@ -65,7 +65,7 @@ func find(t *testing.T, r *drill.Report, scenario, client string) drill.Outcome 
 // Each step of a valid move, and an emergency move, passes every scenario.
 func TestValidMove(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	good := func(r *drill.Report, root int64) {
 		t.Helper()
 		if err := r.Err(); err != nil || r.Root != root || len(r.Outcomes) < 15 {
@@ -129,7 +129,7 @@ func TestValidMove(t *testing.T) {
 		t.Errorf("%s", s)
 	}
 
-	w = repotest.New(t)
+	w = repotest.NewMoving(t)
 	w.Now = w.Move.Dates.Announce
 	w.Refresh(repotest.OldKeys...)
 	good(rehearse(t, w, signed(repotest.NewKeys...), w.Move.Emergency), 2)
@@ -139,7 +139,7 @@ func TestValidMove(t *testing.T) {
 // not before. Every later step of the repository passes too.
 func TestRecovery(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t, repotest.Recoverable)
+	w := repotest.NewMoving(t, repotest.Recoverable)
 	w.Now = w.Now.Add(repotest.Day)
 	w.Refresh(repotest.OldKeys...)
 	stage := func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) }
@@ -178,38 +178,38 @@ func TestRecovery(t *testing.T) {
 func TestFaultySteps(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
-		draft  func(w *repotest.World, d *repo.Draft) *repo.Draft
-		change func(w *repotest.World, d *drill.Drill)
+		draft  func(w *repotest.Moving, d *repo.Draft) *repo.Draft
+		change func(w *repotest.Moving, d *drill.Drill)
 		want   string
 		long   bool
 	}{
-		"floor too high": {draft: func(w *repotest.World, d *repo.Draft) *repo.Draft {
+		"floor too high": {draft: func(w *repotest.Moving, d *repo.Draft) *repo.Draft {
 			return edit(w, d, func(c map[string]any) { c["floors"].(map[string]any)["timestamp"] = 100 })
 		}, want: "the charter's floors are v100"},
-		"floor of targets lowered": {draft: func(w *repotest.World, d *repo.Draft) *repo.Draft {
+		"floor of targets lowered": {draft: func(w *repotest.Moving, d *repo.Draft) *repo.Draft {
 			return edit(w, d, func(c map[string]any) { c["epoch"] = 0; c["floors"].(map[string]any)["targets"] = 0 })
 		}, want: "H3"},
-		"old online keys stay": {draft: func(w *repotest.World, d *repo.Draft) *repo.Draft {
+		"old online keys stay": {draft: func(w *repotest.Moving, d *repo.Draft) *repo.Draft {
 			return edit(w, d, func(c map[string]any) { c["epoch"] = 0 })
 		}, want: "H3"},
-		"not signed by the review centre": {draft: func(w *repotest.World, _ *repo.Draft) *repo.Draft {
+		"not signed by the review centre": {draft: func(w *repotest.Moving, _ *repo.Draft) *repo.Draft {
 			d, err := w.Move.CutOver(context.Background(), w.Repo(repotest.NewKeys...))
 			rawtuf.NoErr(w.T, err)
 			return d
 		}, want: "signatures are missing"},
-		"the new location is empty": {change: func(w *repotest.World, d *drill.Drill) {
+		"the new location is empty": {change: func(w *repotest.Moving, d *drill.Drill) {
 			d.Locations = map[string]repo.Storage{"b": storage.Overlay(nil)}
 		}, want: "L1"},
-		"the new location lacks a target": {change: func(w *repotest.World, d *drill.Drill) {
+		"the new location lacks a target": {change: func(w *repotest.Moving, d *drill.Drill) {
 			d.Locations = map[string]repo.Storage{"b": lacks(w, "targets/")}
 		}, want: "location b: agent/1.0: the location lacks it"},
-		"the new location lacks a role": {change: func(w *repotest.World, d *drill.Drill) {
+		"the new location lacks a role": {change: func(w *repotest.Moving, d *drill.Drill) {
 			d.Locations = map[string]repo.Storage{"b": lacks(w, "review-agent")}
 		}, want: "without content, although content is available", long: true},
-		"the rendezvous lacks the root before": {change: func(w *repotest.World, d *drill.Drill) {
+		"the rendezvous lacks the root before": {change: func(w *repotest.Moving, d *drill.Drill) {
 			d.Locations = map[string]repo.Storage{"z": lacks(w, "2.root.json")}
 		}, want: "L1", long: true},
-		"content has expired": {change: func(w *repotest.World, d *drill.Drill) {
+		"content has expired": {change: func(w *repotest.Moving, d *drill.Drill) {
 			for i := 1; i < 100; i++ {
 				w.Now = w.Now.Add(repotest.Day)
 			}
@@ -221,7 +221,7 @@ func TestFaultySteps(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := repotest.New(t)
+			w := repotest.NewMoving(t)
 			w.Announce()
 			w.Now = w.Move.Dates.CutOver
 			w.Refresh(repotest.OldKeys...)
@@ -242,7 +242,7 @@ func TestFaultySteps(t *testing.T) {
 }
 
 // edit changes the charter in a draft's root and signs it with all keys.
-func edit(w *repotest.World, d *repo.Draft, change func(charter map[string]any)) *repo.Draft {
+func edit(w *repotest.Moving, d *repo.Draft, change func(charter map[string]any)) *repo.Draft {
 	w.T.Helper()
 	data, err := d.Bytes()
 	rawtuf.NoErr(w.T, err)
@@ -263,7 +263,7 @@ func edit(w *repotest.World, d *repo.Draft, change func(charter map[string]any))
 }
 
 // lacks is a mirror without the files whose names contain the given text.
-func lacks(w *repotest.World, what string) repo.Storage {
+func lacks(w *repotest.Moving, what string) repo.Storage {
 	s := storage.Overlay(nil)
 	for name, data := range w.Store.Written() {
 		if !strings.Contains(name, what) {
@@ -278,7 +278,7 @@ func lacks(w *repotest.World, what string) repo.Storage {
 func TestReleaseKeysRotated(t *testing.T) {
 	t.Parallel()
 	for name, roles := range map[string][]int{"one party": {0}, "both": {0, 1}} {
-		w := repotest.New(t)
+		w := repotest.NewMoving(t)
 		w.Release("1.1", slices.Concat(repotest.OldKeys, repotest.ReviewKeys)...)
 		fresh := []string{"rotated-vendor-release", "rotated-review-release"}
 		rotate := func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {

@@ -60,8 +60,8 @@ func TestExpectation(t *testing.T) {
 		})
 	}
 	// A charter with min_operators 1 lets a client stop if one operator reports no next
-	// root and there is content.
-	rests := prepared(t, repotest.New(t, func(r *repo.Root) {
+	// Root and there is content.
+	rests := prepared(t, repotest.NewMoving(t, func(r *repo.Root) {
 		r.Probe = tuf.Probe{MinOperators: 1, Every: time.Hour, MaxAge: 1000 * time.Hour}
 		r.Locations = append(r.Locations, repotest.Location("b", tuf.Mirror, 30))
 	}), slices.Concat(repotest.OldKeys, repotest.ReviewKeys), func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {

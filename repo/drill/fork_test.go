@@ -26,8 +26,8 @@ func TestForkIsRehearsed(t *testing.T) {
 			return nil
 		}
 	}
-	w := repotest.New(t)
-	other := &repotest.World{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
+	w := repotest.NewMoving(t)
+	other := &repotest.Moving{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
 	other.Publish(other.Repo(keys...), staged(mirror("c")))
 	other.Publish(other.Repo(keys...), staged(func(tx *repo.Tx) error { return tx.Root().Retire("c") }))
 	w.Publish(w.Repo(keys...), staged(mirror("d")))

@@ -25,7 +25,7 @@ type step = func(context.Context, *repo.Repo) (*repo.Draft, error)
 
 // cutting returns a play of the cut-over, retiring one of the last step.
 func cutting(t *testing.T) *play {
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	w.Announce()
 	w.Now = w.Move.Dates.CutOver
 	w.Refresh(repotest.OldKeys...)
@@ -33,7 +33,7 @@ func cutting(t *testing.T) *play {
 }
 
 func retiring(t *testing.T) *play {
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	w.Announce()
 	w.CutOver()
 	w.Now = w.Move.Dates.Retire
@@ -48,7 +48,7 @@ func retiring(t *testing.T) *play {
 	return p
 }
 
-func prepared(t *testing.T, w *repotest.World, keys []string, s step) *play {
+func prepared(t *testing.T, w *repotest.Moving, keys []string, s step) *play {
 	t.Helper()
 	cfg := repo.Config{Signers: repotest.Signers(keys...), Now: func() time.Time { return w.Now }, UnsafeTrustStorage: true}
 	d, err := s(t.Context(), repo.New(w.Store, &cfg))
@@ -179,7 +179,7 @@ func TestOracleOfScenarios(t *testing.T) {
 // asks all in turn, and the oracle expects that.
 func TestOracleOfHiddenRoots(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, repotest.Location("c", tuf.Mirror, 15)) })
+	w := repotest.NewMoving(t, func(r *repo.Root) { r.Locations = append(r.Locations, repotest.Location("c", tuf.Mirror, 15)) })
 	p := prepared(t, w, slices.Concat(repotest.OldKeys, repotest.ReviewKeys), func(ctx context.Context, r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(ctx, func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	})
@@ -209,14 +209,14 @@ func TestOracleOfHiddenRoots(t *testing.T) {
 // The oracle reports clients of the other branch of a fork that do not complete the move.
 func TestOracleOfForks(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	keys := slices.Concat(repotest.OldKeys, repotest.ReviewKeys)
 	renew := func(priority int) func(*repo.Repo) (*repo.Draft, error) {
 		return func(r *repo.Repo) (*repo.Draft, error) {
 			return r.Stage(t.Context(), func(tx *repo.Tx) error { tx.Root().Locations[0].Priority = priority; return nil })
 		}
 	}
-	other := &repotest.World{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
+	other := &repotest.Moving{T: t, Now: w.Now, Store: storage.Overlay(w.Store)}
 	other.Publish(other.Repo(keys...), renew(11))
 	w.Publish(w.Repo(keys...), renew(12))
 	fork, err := other.Store.Read(t.Context(), "metadata/2.root.json")
@@ -277,7 +277,7 @@ func TestOracleOfLostState(t *testing.T) {
 // The oracle also detects violations that correct clients can't show.
 func TestOracleOfRefreshes(t *testing.T) {
 	t.Parallel()
-	foreign := repotest.New(t, func(r *repo.Root) { r.Locations[0].Priority++ }).Tip()
+	foreign := repotest.NewMoving(t, func(r *repo.Root) { r.Locations[0].Priority++ }).Tip()
 	for name, x := range map[string]struct {
 		shows func(p *play, s *sight)
 		want  string
@@ -343,7 +343,7 @@ func TestOracleOfStandardClients(t *testing.T) {
 // A client that follows a recovery before the end of the waiting period violates S1.
 func TestOracleOfRecovery(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t, repotest.Recoverable)
+	w := repotest.NewMoving(t, repotest.Recoverable)
 	p := prepared(t, w, slices.Concat(repotest.NewKeys, repotest.ReviewKeys), func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) })
 	rule := p.rule(2)
 	for name, x := range map[string]struct {

@@ -94,7 +94,7 @@ func zipped(t testing.TB, parts ...string) io.Reader {
 // A fleet during a move, in several logs of several locations.
 func TestAccessLogOfAMove(t *testing.T) {
 	t.Parallel()
-	m := &relocate.Move{To: repotest.New(t).Move.To, Criteria: relocate.Criteria{Clients: 10}}
+	m := &relocate.Move{To: repotest.NewMoving(t).Move.To, Criteria: relocate.Criteria{Clients: 10}}
 	c := &relocate.AccessLog{Since: logDay, Until: logDay.Add(48 * time.Hour), Prefix: "/r/"}
 	var a, b strings.Builder
 	for i := range 1000 {

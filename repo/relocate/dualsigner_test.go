@@ -29,12 +29,12 @@ import (
 
 // product is a client that was offline since it saw a root. It uses only a storage.
 type product struct {
-	w   *repotest.World
+	w   *repotest.Moving
 	pin []byte
 	dir client.Store
 }
 
-func asleep(w *repotest.World) *product {
+func asleep(w *repotest.Moving) *product {
 	w.T.Helper()
 	pin, err := w.Repo().Pin(context.Background())
 	rawtuf.NoErr(w.T, err)
@@ -71,7 +71,7 @@ func (s source) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 }
 
 // stock runs go-tuf's client, from the first root on, and returns its result.
-func stock(w *repotest.World, s repo.Storage, path string) string {
+func stock(w *repotest.Moving, s repo.Storage, path string) string {
 	w.T.Helper()
 	first, err := s.Read(context.Background(), "metadata/1.root.json")
 	rawtuf.NoErr(w.T, err)
@@ -120,7 +120,7 @@ func (s without) Read(ctx context.Context, name string) ([]byte, error) {
 }
 
 // bridge stages and publishes the cut-over with dual signing.
-func bridge(w *repotest.World) *repo.Repo {
+func bridge(w *repotest.Moving) *repo.Repo {
 	w.T.Helper()
 	w.Now = w.Move.Dates.CutOver
 	w.Refresh(repotest.OldKeys...)
@@ -134,7 +134,7 @@ func bridge(w *repotest.World) *repo.Repo {
 // a client without the new root has no content.
 func TestDualSigningWithoutGap(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	w.Announce()
 	sleepers := []*product{asleep(w), asleep(w)}
 	w.Now = w.Move.Dates.CutOver
@@ -198,7 +198,7 @@ func TestDualSigningWithoutGap(t *testing.T) {
 // content: before, in between, or after.
 func TestDualSigningKilled(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	w.Announce()
 	w.Now = w.Move.Dates.CutOver
 	w.Refresh(repotest.OldKeys...)

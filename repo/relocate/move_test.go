@@ -34,7 +34,7 @@ const (
 
 func TestWholeMove(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	w.Want(saysPlanned)
 	w.Announce()
 	w.Want(saysAnnounced)
@@ -54,7 +54,7 @@ func TestWholeMove(t *testing.T) {
 // A repeated step is an empty draft; publishing it changes nothing.
 func TestStepsAreIdempotent(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	for _, step := range []struct {
 		take  func()
 		again func(context.Context, *repo.Repo) (*repo.Draft, error)
@@ -71,7 +71,7 @@ func TestStepsAreIdempotent(t *testing.T) {
 // In each phase only the next step is available, and only from its date on.
 func TestStepsInOrder(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	type steps = map[string]error // nil: allowed
 	check := func(want steps) {
 		t.Helper()
@@ -105,7 +105,7 @@ func TestStepsInOrder(t *testing.T) {
 // A root with a concurrent edit is no phase of the move.
 func TestAnotherMove(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	w.Announce()
 	w.Publish(w.Repo(append(repotest.OldKeys, "new-timestamp", "other")...), func(r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(t.Context(), func(tx *repo.Tx) error {
@@ -123,7 +123,7 @@ func TestAnotherMove(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// The same for a new location that is listed for another purpose.
-	w = repotest.New(t, func(r *repo.Root) { r.Locations = append(r.Locations, repotest.Location("b", tuf.Mirror, 30)) })
+	w = repotest.NewMoving(t, func(r *repo.Root) { r.Locations = append(r.Locations, repotest.Location("b", tuf.Mirror, 30)) })
 	if _, err := w.Move.Plan(t.Context(), w.Repo()); !errors.Is(err, relocate.ErrLocations) {
 		t.Errorf("got %v", err)
 	}
@@ -131,10 +131,10 @@ func TestAnotherMove(t *testing.T) {
 
 func TestAbort(t *testing.T) {
 	t.Parallel()
-	abort := func(w *repotest.World, names []string) {
+	abort := func(w *repotest.Moving, names []string) {
 		w.Publish(w.Repo(names...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Abort(t.Context(), r) })
 	}
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	w.Announce()
 	abort(w, repotest.OldKeys)
 	w.Want("v3 epoch 0: primary a rendezvous z")
@@ -157,8 +157,8 @@ func TestAbort(t *testing.T) {
 
 func TestEmergency(t *testing.T) {
 	t.Parallel()
-	for name, before := range map[string]func(*repotest.World){"planned": func(*repotest.World) {}, "announced": (*repotest.World).Announce, "cut over": func(w *repotest.World) { w.Announce(); w.CutOver() }} {
-		w := repotest.New(t)
+	for name, before := range map[string]func(*repotest.Moving){"planned": func(*repotest.Moving) {}, "announced": (*repotest.Moving).Announce, "cut over": func(w *repotest.Moving) { w.Announce(); w.CutOver() }} {
+		w := repotest.NewMoving(t)
 		before(w)
 		w.Publish(w.Repo(repotest.NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Emergency(t.Context(), r) })
 		if got := w.Says(); !strings.HasSuffix(got, "epoch 1: primary b rendezvous z retired a") {
@@ -169,7 +169,7 @@ func TestEmergency(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	before := len(w.Store.Written())
 	plan, err := w.Move.Plan(t.Context(), w.Repo())
 	rawtuf.NoErr(t, err)
@@ -258,7 +258,7 @@ func TestImpossiblePlans(t *testing.T) {
 		"share of more than all": {func(m *relocate.Move) { m.Criteria.Moved = 1.5 }, relocate.ErrDates, "share"},
 		"a negative time":        {func(m *relocate.Move) { m.Criteria.Both = -repotest.Day }, relocate.ErrDates, "negative"},
 	} {
-		w := repotest.New(t)
+		w := repotest.NewMoving(t)
 		x.change(w.Move)
 		_, err := w.Move.Plan(t.Context(), w.Repo())
 		if !errors.Is(err, x.want) || !strings.Contains(err.Error(), x.says) {
@@ -269,15 +269,15 @@ func TestImpossiblePlans(t *testing.T) {
 			t.Errorf("%s: can be announced", name)
 		}
 	}
-	empty := &repotest.World{T: t, Now: time.Now(), Store: storage.Overlay(nil)}
-	if _, err := repotest.New(t).Move.Plan(t.Context(), empty.Repo()); !errors.Is(err, relocate.ErrOrder) {
+	empty := &repotest.Moving{T: t, Now: time.Now(), Store: storage.Overlay(nil)}
+	if _, err := repotest.NewMoving(t).Move.Plan(t.Context(), empty.Repo()); !errors.Is(err, relocate.ErrOrder) {
 		t.Errorf("an empty repository: %v", err)
 	}
 }
 
 func TestTombstone(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t)
+	w := repotest.NewMoving(t)
 	w.Announce()
 	w.CutOver()
 	w.Retire()
@@ -295,7 +295,7 @@ func TestTombstone(t *testing.T) {
 	if err := relocate.PublishRootsOnly(t.Context(), w.Repo(), w.Store); !errors.Is(err, relocate.ErrLocations) {
 		t.Fatalf("over content: %v", err)
 	}
-	if err := relocate.PublishRootsOnly(t.Context(), repotest.New(t, repotest.Recoverable).Repo(), stone); !errors.Is(err, relocate.ErrLocations) {
+	if err := relocate.PublishRootsOnly(t.Context(), repotest.NewMoving(t, repotest.Recoverable).Repo(), stone); !errors.Is(err, relocate.ErrLocations) {
 		t.Fatalf("over the roots of another repository: %v", err)
 	}
 }
@@ -304,7 +304,7 @@ func TestTombstone(t *testing.T) {
 // find the recovery in the roots-only copy, also after a renewal of the statement.
 func TestMoveAfterRecovery(t *testing.T) {
 	t.Parallel()
-	w := repotest.New(t, repotest.Recoverable)
+	w := repotest.NewMoving(t, repotest.Recoverable)
 	w.Recover()
 	heir := slices.Concat(repotest.NewKeys, repotest.ReviewKeys)
 	key := func(name string) repo.Keys { return repo.Keys{Keys: repotest.Keys(name)} }

@@ -103,7 +103,7 @@ func (a *authority) issue(until time.Time) tls.Certificate {
 
 // network is a world with a server for each location.
 type network struct {
-	*repotest.World
+	*repotest.Moving
 	a, b, z *site
 	ca      *authority
 	http    *http.Client
@@ -117,7 +117,7 @@ func newNetwork(t *testing.T, change ...func(*repo.Root)) *network {
 	cert := n.ca.issue(now.AddDate(2, 0, 0))
 	n.a, n.b, n.z = newSite(t, store, false, cert), newSite(t, store, false, cert), newSite(t, store, true, cert)
 	places := func(r *repo.Root) { r.Locations[0].Base, r.Locations[1].Base = n.a.URL+"/", n.z.URL+"/" }
-	n.World = repotest.New(t, append(change, places)...)
+	n.Moving = repotest.NewMoving(t, append(change, places)...)
 	store.Storage = n.Store
 	n.Move.To[0].Base = n.b.URL + "/"
 	n.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: n.ca.pool, Time: func() time.Time { return n.Now }}}}
@@ -361,34 +361,34 @@ func TestPreflightOfRootsOnlyCopies(t *testing.T) {
 func TestPreflightOfRoots(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
-		change func(w *repotest.World, root *repo.Root)
-		later  func(w *repotest.World) // after the draft was staged
+		change func(w *repotest.Moving, root *repo.Root)
+		later  func(w *repotest.Moving) // after the draft was staged
 		want   []string
 	}{
 		"no fault": {},
-		"released meanwhile": {later: func(w *repotest.World) { w.Release("1.1", slices.Concat(repotest.OldKeys, repotest.ReviewKeys)...) },
+		"released meanwhile": {later: func(w *repotest.Moving) { w.Release("1.1", slices.Concat(repotest.OldKeys, repotest.ReviewKeys)...) },
 			want: []string{"warning: floors: the floor of timestamp is v4, published is v6", "warning: floors: the floor of snapshot is v4, published is v6",
 				"warning: draft: repo: the draft does not follow what is published: vendor-agent v4 is published"}},
-		"an old root key among the new": {change: func(_ *repotest.World, r *repo.Root) { r.Parties[0].Keys = repotest.Keys("new-1", "vendor-2") }, want: []string{"error: keys: an old root key of vendor"}},
-		"an old online key for targets": {change: func(_ *repotest.World, r *repo.Root) { r.Targets.Keys = repotest.Keys("timestamp") }, want: []string{"error: keys: the old timestamp key"}},
-		"release keys stay": {change: func(_ *repotest.World, r *repo.Root) {
+		"an old root key among the new": {change: func(_ *repotest.Moving, r *repo.Root) { r.Parties[0].Keys = repotest.Keys("new-1", "vendor-2") }, want: []string{"error: keys: an old root key of vendor"}},
+		"an old online key for targets": {change: func(_ *repotest.Moving, r *repo.Root) { r.Targets.Keys = repotest.Keys("timestamp") }, want: []string{"error: keys: the old timestamp key"}},
+		"release keys stay": {change: func(_ *repotest.Moving, r *repo.Root) {
 			r.Classes[0].Roles[0].Keys.Keys = repotest.Keys("vendor-release")
 		}, want: []string{"warning: keys: role vendor-agent of vendor keeps its release keys"}},
-		"use_from after the root expires": {change: func(w *repotest.World, r *repo.Root) { r.Locations[0].UseFrom = w.Now.AddDate(2, 0, 0) }, want: []string{"error: b: windows: its use_from"}},
-		"use_until has passed":            {change: func(w *repotest.World, r *repo.Root) { r.Locations[1].UseUntil = w.Now.Add(-time.Hour) }, want: []string{"warning: a: windows: its use_until"}},
-		"one operator is left at some day": {change: func(w *repotest.World, r *repo.Root) {
+		"use_from after the root expires": {change: func(w *repotest.Moving, r *repo.Root) { r.Locations[0].UseFrom = w.Now.AddDate(2, 0, 0) }, want: []string{"error: b: windows: its use_from"}},
+		"use_until has passed":            {change: func(w *repotest.Moving, r *repo.Root) { r.Locations[1].UseUntil = w.Now.Add(-time.Hour) }, want: []string{"warning: a: windows: its use_until"}},
+		"one operator is left at some day": {change: func(w *repotest.Moving, r *repo.Root) {
 			r.Locations[2].UseUntil = w.Now.Add(repotest.Day)
 			r.Locations[2].Tier = tuf.Legacy
 			r.Locations[2].Targets = "t/"
 		}, want: []string{"error: windows: from 2026-05-30T12:00:00Z on clients can reach 1 operators for root checks, the charter requires 2"}},
-		"signed long ago":           {later: func(w *repotest.World) { w.Now = w.Now.AddDate(0, 11, 10) }, want: []string{"warning: windows: root v3 expires", "error: windows: the published timestamp has expired", "error: windows: vendor-agent v4 of the draft: it expired on ", "warning: a: windows: its use_until"}},
-		"signed five minutes ahead": {later: func(w *repotest.World) { w.Now = w.Now.Add(-5 * time.Minute) }},
-		"signed six minutes ahead":  {later: func(w *repotest.World) { w.Now = w.Now.Add(-6 * time.Minute) }, want: []string{"error: windows: signed_at is "}},
-		"a root that breaks a rule": {change: func(_ *repotest.World, r *repo.Root) { r.Snapshot.Keys = repotest.Keys("snapshot") }, want: []string{"error: root: clients will refuse the root: tuf: root v3: breaks the charter's rules: H3"}},
+		"signed long ago":           {later: func(w *repotest.Moving) { w.Now = w.Now.AddDate(0, 11, 10) }, want: []string{"warning: windows: root v3 expires", "error: windows: the published timestamp has expired", "error: windows: vendor-agent v4 of the draft: it expired on ", "warning: a: windows: its use_until"}},
+		"signed five minutes ahead": {later: func(w *repotest.Moving) { w.Now = w.Now.Add(-5 * time.Minute) }},
+		"signed six minutes ahead":  {later: func(w *repotest.Moving) { w.Now = w.Now.Add(-6 * time.Minute) }, want: []string{"error: windows: signed_at is "}},
+		"a root that breaks a rule": {change: func(_ *repotest.Moving, r *repo.Root) { r.Snapshot.Keys = repotest.Keys("snapshot") }, want: []string{"error: root: clients will refuse the root: tuf: root v3: breaks the charter's rules: H3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := repotest.New(t)
+			w := repotest.NewMoving(t)
 			w.Announce()
 			w.Now = w.Move.Dates.CutOver
 			w.Refresh(repotest.OldKeys...)
@@ -478,14 +478,14 @@ func TestPreflightAfterRecovery(t *testing.T) {
 // The authority analysis for 4+4 root keys with a minimum of 2 each, and 1+1.
 func TestPowers(t *testing.T) {
 	t.Parallel()
-	says := func(w *repotest.World) string {
+	says := func(w *repotest.Moving) string {
 		var b strings.Builder
 		for _, f := range relocate.Powers(w.Tip(), w.Now) {
 			fmt.Fprintln(&b, f)
 		}
 		return b.String()
 	}
-	w := repotest.New(t, func(r *repo.Root) {
+	w := repotest.NewMoving(t, func(r *repo.Root) {
 		r.Parties = []repo.Party{{Name: "vendor", Keys: repotest.Keys("vendor-1", "vendor-2", "new-1", "new-2"), Min: 2},
 			{Name: "review", Keys: repotest.Keys("review-1", "review-2", "review-3", "review-4"), Min: 2}}
 		r.Timestamp.Keys = repotest.Keys("timestamp", "timestamp-b")
@@ -511,7 +511,7 @@ func TestPowers(t *testing.T) {
 			t.Errorf("lacks %q:\n%s", line, got)
 		}
 	}
-	w = repotest.New(t, func(r *repo.Root) {
+	w = repotest.NewMoving(t, func(r *repo.Root) {
 		r.Parties = []repo.Party{{Name: "vendor", Keys: repotest.Keys("vendor-1")}, {Name: "review", Keys: repotest.Keys("review-1")}}
 	})
 	if got := says(w); !strings.Contains(got, "warning: losses: the loss of one root key of vendor: stops every change of root; there is no spare key\n") ||

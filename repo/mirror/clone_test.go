@@ -1,4 +1,4 @@
-package repo_test
+package mirror_test
 
 import (
 	"archive/zip"
@@ -30,29 +30,29 @@ func TestClone(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
 	m := newMemory()
-	src := &countSource{Source: storage.SourceOf(w.store)}
-	noErr(t, mirror.Clone(t.Context(), m, src, w.pin(), options(w.config())))
-	if wrote := m.wrote(); wrote[len(wrote)-1] != "metadata/timestamp.json" || wrote[len(wrote)-2] != "metadata/2.root.json" ||
+	src := &countSource{Source: storage.SourceOf(w.Store)}
+	noErr(t, mirror.Clone(t.Context(), m, src, w.Pin(), options(w.Config())))
+	if wrote := m.Wrote(); wrote[len(wrote)-1] != "metadata/timestamp.json" || wrote[len(wrote)-2] != "metadata/2.root.json" ||
 		slices.IndexFunc(wrote, isTarget) > slices.Index(wrote, "metadata/2.review-agent.json") {
 		t.Errorf("wrote %q", wrote)
 	}
-	if got := w.verify(mirror.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
+	if got := w.Verify(mirror.Mirror{Name: "m", Source: m}); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "m ") }) {
 		t.Errorf("the copy: %q", got)
 	}
-	w.sameIn(m, "root 2 agent/1")
+	sameIn(w, m, "root 2 agent/1")
 
-	w.update(add("2"))
-	w.update(approve("2"))
+	w.Update(add("2"))
+	w.Update(approve("2"))
 	src.opened = nil
-	noErr(t, mirror.Clone(t.Context(), m, src, w.pin(), options(w.config())))
+	noErr(t, mirror.Clone(t.Context(), m, src, w.Pin(), options(w.Config())))
 	got := slices.DeleteFunc(src.opened, func(s string) bool { return !isTarget(s) || strings.Contains(s, ".reviews/") })
 	if want := layout.TargetName("agent/2", sum("agent 2")); !slices.Equal(got, []string{want}) {
 		t.Errorf("fetched %q", got)
 	}
-	w.sameIn(m, "root 2 agent/1 agent/2")
-	m.wrote()
-	noErr(t, mirror.Clone(t.Context(), m, src, w.pin(), options(w.config())))
-	if slices.ContainsFunc(m.wrote(), isTarget) || slices.Contains(m.wrote(), "metadata/timestamp.json") {
+	sameIn(w, m, "root 2 agent/1 agent/2")
+	m.Wrote()
+	noErr(t, mirror.Clone(t.Context(), m, src, w.Pin(), options(w.Config())))
+	if slices.ContainsFunc(m.Wrote(), isTarget) || slices.Contains(m.Wrote(), "metadata/timestamp.json") {
 		t.Error("wrote again")
 	}
 }
@@ -60,11 +60,11 @@ func TestClone(t *testing.T) {
 func isTarget(name string) bool { return strings.HasPrefix(name, "targets/") }
 
 // sameIn checks what a client of the mirror sees.
-func (w *world) sameIn(m *memory, want string) {
-	w.t.Helper()
-	at := w.copy()
-	at.store = m
-	at.sees(want)
+func sameIn(w *world, m *memory, want string) {
+	w.T.Helper()
+	at := w.Copy()
+	at.Store = m
+	at.Sees(want)
 }
 
 type countSource struct {
@@ -81,11 +81,11 @@ func (c *countSource) Open(ctx context.Context, name string) (io.ReadCloser, err
 func TestCloneRefuses(t *testing.T) {
 	t.Parallel()
 	healthy := richWorld(t)
-	healthy.update(add("2"))
-	early := healthy.copy()
-	healthy.update(approve("2"))
+	healthy.Update(add("2"))
+	early := healthy.Copy()
+	healthy.Update(approve("2"))
 	have := newMemory()
-	noErr(t, mirror.Clone(t.Context(), have, early.store, healthy.pin(), options(healthy.config())))
+	noErr(t, mirror.Clone(t.Context(), have, early.Store, healthy.Pin(), options(healthy.Config())))
 	for name, x := range map[string]struct {
 		hurt func(files map[string][]byte)
 		want error
@@ -98,39 +98,39 @@ func TestCloneRefuses(t *testing.T) {
 		"snapshot changed": {func(f map[string][]byte) { flip("metadata/5.snapshot.json")(nil, f) }, tuf.ErrMismatch},
 		"root changed":     {func(f map[string][]byte) { flip("metadata/2.root.json")(nil, f) }, tuf.ErrThreshold},
 		"root 3 is another repository's": {func(f map[string][]byte) {
-			f["metadata/3.root.json"] = richWorld(t).store.files["metadata/2.root.json"]
+			f["metadata/3.root.json"] = richWorld(t).Store.Files["metadata/2.root.json"]
 		}, tuf.ErrUntrusted},
 	} {
 		t.Run(name, func(t *testing.T) {
-			source, m := healthy.store.copy(), newMemory()
+			source, m := healthy.Store.Copy(), newMemory()
 			if name != "target changed" && name != "target longer" {
-				m = have.copy()
+				m = have.Copy()
 			}
-			x.hurt(source.files)
-			before := maps.Clone(m.files)
-			if err := mirror.Clone(t.Context(), m, source, healthy.pin(), options(healthy.config())); !errors.Is(err, x.want) {
+			x.hurt(source.Files)
+			before := maps.Clone(m.Files)
+			if err := mirror.Clone(t.Context(), m, source, healthy.Pin(), options(healthy.Config())); !errors.Is(err, x.want) {
 				t.Fatalf("got %v, want %v", err, x.want)
 			}
-			for name, data := range m.files {
-				if !bytes.Equal(data, healthy.store.files[name]) && !bytes.Equal(data, before[name]) {
+			for name, data := range m.Files {
+				if !bytes.Equal(data, healthy.Store.Files[name]) && !bytes.Equal(data, before[name]) {
 					t.Errorf("%s is in the mirror", name)
 				}
 				if name == "metadata/timestamp.json" && !bytes.Equal(data, before[name]) {
 					t.Error("published")
 				}
 			}
-			noErr(t, mirror.Clone(t.Context(), m, healthy.store, healthy.pin(), options(healthy.config()))) // and heals
+			noErr(t, mirror.Clone(t.Context(), m, healthy.Store, healthy.Pin(), options(healthy.Config()))) // and heals
 		})
 	}
 	// An older state does not replace a newer one, even if it is signed.
 	m := newMemory()
-	noErr(t, mirror.Clone(t.Context(), m, healthy.store, healthy.pin(), options(healthy.config())))
-	before := maps.Clone(m.files)
-	if err := mirror.Clone(t.Context(), m, early.store, healthy.pin(), options(healthy.config())); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.files, bytes.Equal) {
+	noErr(t, mirror.Clone(t.Context(), m, healthy.Store, healthy.Pin(), options(healthy.Config())))
+	before := maps.Clone(m.Files)
+	if err := mirror.Clone(t.Context(), m, early.Store, healthy.Pin(), options(healthy.Config())); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.Files, bytes.Equal) {
 		t.Errorf("an old state: %v", err)
 	}
-	delete(early.store.files, "metadata/2.root.json")
-	if err := mirror.Clone(t.Context(), m, early.store, healthy.pin(), options(healthy.config())); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.files, bytes.Equal) {
+	delete(early.Store.Files, "metadata/2.root.json")
+	if err := mirror.Clone(t.Context(), m, early.Store, healthy.Pin(), options(healthy.Config())); !errors.Is(err, tuf.ErrRollback) || !maps.EqualFunc(before, m.Files, bytes.Equal) {
 		t.Errorf("fewer roots: %v", err)
 	}
 }
@@ -141,19 +141,19 @@ func TestCloneKilled(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
 	have := newMemory()
-	noErr(t, mirror.Clone(t.Context(), have, w.store, w.pin(), options(w.config())))
-	w.update(add("2"))
-	w.update(approve("2"))
-	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	noErr(t, mirror.Clone(t.Context(), have, w.Store, w.Pin(), options(w.Config())))
+	w.Update(add("2"))
+	w.Update(approve("2"))
+	w.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
 	for _, start := range []*memory{newMemory(), have} {
-		at := w.copy()
-		at.store = start.copy()
-		old := at.product().state()
+		at := w.Copy()
+		at.Store = start.Copy()
+		old := at.Product().State()
 		for n, more := 1, true; more; n++ {
 			for _, after := range []bool{false, true} {
-				m := start.copy()
-				killed := m.kill(n, after)
-				err := mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config()))
+				m := start.Copy()
+				killed := m.Kill(n, after)
+				err := mirror.Clone(t.Context(), m, w.Store, w.Pin(), options(w.Config()))
 				if !killed() {
 					noErr(t, err)
 					more = false
@@ -162,9 +162,9 @@ func TestCloneKilled(t *testing.T) {
 				if !errors.Is(err, errKilled) {
 					t.Fatal(err)
 				}
-				at := w.copy()
-				at.store = m
-				got := at.product().state()
+				at := w.Copy()
+				at.Store = m
+				got := at.Product().State()
 				// A root may be there before the timestamp; both are the source's.
 				if got != old && got != "root 3 agent/1 agent/2" && got != strings.Replace(old, "root 2", "root 3", 1) && !strings.HasSuffix(got, " without content") {
 					t.Fatalf("killed at write %d: clients see %q", n, got)
@@ -172,8 +172,8 @@ func TestCloneKilled(t *testing.T) {
 				if old != "empty" && strings.HasSuffix(got, " without content") {
 					t.Fatalf("killed at write %d: clients see %q", n, got)
 				}
-				noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
-				w.sameIn(m, "root 3 agent/1 agent/2")
+				noErr(t, mirror.Clone(t.Context(), m, w.Store, w.Pin(), options(w.Config())))
+				sameIn(w, m, "root 3 agent/1 agent/2")
 			}
 		}
 	}
@@ -187,8 +187,8 @@ func TestCloneSourceFails(t *testing.T) {
 	for _, within := range []bool{false, true} {
 		for n := 1; ; n++ {
 			m := newMemory()
-			src := &failSource{Source: w.store, at: n, within: within}
-			err := mirror.Clone(t.Context(), m, src, w.pin(), options(w.config()))
+			src := &failSource{Source: w.Store, at: n, within: within}
+			err := mirror.Clone(t.Context(), m, src, w.Pin(), options(w.Config()))
 			if src.n < n {
 				noErr(t, err)
 				break
@@ -196,13 +196,13 @@ func TestCloneSourceFails(t *testing.T) {
 			if !errors.Is(err, errCut) {
 				t.Fatalf("answer %d: %v", n, err)
 			}
-			for name, data := range m.files {
-				if !bytes.Equal(data, w.store.files[name]) {
+			for name, data := range m.Files {
+				if !bytes.Equal(data, w.Store.Files[name]) {
 					t.Fatalf("%s is in the mirror", name)
 				}
 			}
-			noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
-			w.sameIn(m, "root 2 agent/1")
+			noErr(t, mirror.Clone(t.Context(), m, w.Store, w.Pin(), options(w.Config())))
+			sameIn(w, m, "root 2 agent/1")
 		}
 	}
 }
@@ -252,13 +252,13 @@ func TestClonePlain(t *testing.T) {
 
 	m := newMemory()
 	noErr(t, mirror.Clone(t.Context(), m, store, r.Files["1.root.json"], nil))
-	for name, data := range store.files {
-		if !bytes.Equal(m.files[name], data) && name != "metadata/5.lib.json" && name != "metadata/5.targets.json" && name != "metadata/5.snapshot.json" {
+	for name, data := range store.Files {
+		if !bytes.Equal(m.Files[name], data) && name != "metadata/5.lib.json" && name != "metadata/5.targets.json" && name != "metadata/5.snapshot.json" {
 			t.Errorf("%s is not in the mirror", name)
 		}
 	}
-	if len(m.files) != len(store.files)-3 {
-		t.Errorf("%d files of %d", len(m.files), len(store.files))
+	if len(m.Files) != len(store.Files)-3 {
+		t.Errorf("%d files of %d", len(m.Files), len(store.Files))
 	}
 	report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return rawtuf.Now }}))
 	noErr(t, err)
@@ -274,31 +274,31 @@ func TestStatementsTravel(t *testing.T) {
 	state := func(n int, key string) string {
 		t.Helper()
 		s := attestation.Subject{Path: "agent/1", Length: 7, SHA256: sum("agent 1")}
-		payload, err := attestation.Review{Subject: s, RepoID: w.root().Charter().RepoID(), Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent"},
-			Result: attestation.NotDone, From: w.now.AddDate(-1, 0, 0), Until: w.now.AddDate(0, -6, n)}.Payload()
+		payload, err := attestation.Review{Subject: s, RepoID: w.Root().Charter().RepoID(), Reviewer: attestation.Reviewer{Party: "review", Role: "review-agent"},
+			Result: attestation.NotDone, From: w.Now.AddDate(-1, 0, 0), Until: w.Now.AddDate(0, -6, n)}.Payload()
 		noErr(t, err)
-		sig, err := w.signer(key).Sign(t.Context(), attestation.PAE(payload))
+		sig, err := w.Signer(key).Sign(t.Context(), attestation.PAE(payload))
 		noErr(t, err)
-		data, err := attestation.Seal(payload, map[string][]byte{w.signer(key).Key().ID(): sig})
+		data, err := attestation.Seal(payload, map[string][]byte{w.Signer(key).Key().ID(): sig})
 		noErr(t, err)
 		name := "targets/" + attestation.Name(s, "review-agent", n)
-		w.store.files[name] = data
+		w.Store.Files[name] = data
 		return name
 	}
 	first := state(1, "review-release")
 	m := newMemory()
-	noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
-	if m.files[first] == nil {
+	noErr(t, mirror.Clone(t.Context(), m, w.Store, w.Pin(), options(w.Config())))
+	if m.Files[first] == nil {
 		t.Error("the mirror has no statement")
 	}
 	copies := func() []string {
-		return slices.DeleteFunc(w.verify(mirror.Mirror{Name: "m", Source: m}), func(s string) bool { return strings.Contains(s, "orphan ") })
+		return slices.DeleteFunc(w.Verify(mirror.Mirror{Name: "m", Source: m}), func(s string) bool { return strings.Contains(s, "orphan ") })
 	}
 	if got := copies(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
 	var b bytes.Buffer
-	noErr(t, mirror.Bundle(t.Context(), &b, w.place(), w.pin(), &mirror.BundleOptions{Targets: func(string) bool { return true }}))
+	noErr(t, mirror.Bundle(t.Context(), &b, w.Storage(), w.Pin(), &mirror.BundleOptions{Targets: func(string) bool { return true }}))
 	z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 	noErr(t, err)
 	if _, err := z.Open(first); err != nil {
@@ -310,26 +310,26 @@ func TestStatementsTravel(t *testing.T) {
 	if got := copies(); !slices.Equal(got, []string{"m missing " + shorten(second), "untrusted " + shorten(third)}) {
 		t.Errorf("found %q", got)
 	}
-	w.update(func(tx *repo.Tx) error { return tx.Renew("review") })
-	noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
-	if m.files[second] == nil || m.files[third] != nil {
-		t.Errorf("second %v, third %v", m.files[second] != nil, m.files[third] != nil)
+	w.Update(func(tx *repo.Tx) error { return tx.Renew("review") })
+	noErr(t, mirror.Clone(t.Context(), m, w.Store, w.Pin(), options(w.Config())))
+	if m.Files[second] == nil || m.Files[third] != nil {
+		t.Errorf("second %v, third %v", m.Files[second] != nil, m.Files[third] != nil)
 	}
 	// The keys change; statements by the old keys stay valid.
-	w.update(func(tx *repo.Tx) error {
-		tx.Root().Classes[0].Roles[1].Keys.Keys = w.public("review-release-2")
+	w.Update(func(tx *repo.Tx) error {
+		tx.Root().Classes[0].Roles[1].Keys.Keys = w.Public("review-release-2")
 		return nil
 	})
-	delete(w.store.files, third)
-	noErr(t, mirror.Clone(t.Context(), m, w.store, w.pin(), options(w.config())))
+	delete(w.Store.Files, third)
+	noErr(t, mirror.Clone(t.Context(), m, w.Store, w.Pin(), options(w.Config())))
 	if got := copies(); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
 	// Statements on a release that is not listed are not fetched.
-	w.update(func(tx *repo.Tx) error {
+	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Remove("review", "agent/1"))
 	})
-	if got := w.verify(); !slices.Contains(got, "orphan "+shorten(first)) || !slices.Contains(got, "orphan "+shorten(second)) {
+	if got := w.Verify(); !slices.Contains(got, "orphan "+shorten(first)) || !slices.Contains(got, "orphan "+shorten(second)) {
 		t.Errorf("found %q", got)
 	}
 }
@@ -371,8 +371,8 @@ func TestCloneRecovery(t *testing.T) {
 		if err := mirror.Clone(t.Context(), m, store(x.from), pin, nil); !errors.Is(err, x.err) {
 			t.Fatalf("%v, want %v", err, x.err)
 		}
-		if !bytes.Equal(m.files[statement], x.want) || (m.files[root] == nil) != (x.want == nil) {
-			t.Errorf("the mirror has %.80s, want %.80s", m.files[statement], x.want)
+		if !bytes.Equal(m.Files[statement], x.want) || (m.Files[root] == nil) != (x.want == nil) {
+			t.Errorf("the mirror has %.80s, want %.80s", m.Files[statement], x.want)
 		}
 		if got := verify(m); len(got) > 0 {
 			t.Errorf("found %q", got)
@@ -416,10 +416,10 @@ func TestCloneFromThePin(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, content := range []string{"51", "513", "512"} {
-		store.files[name] = []byte(content)
+		store.Files[name] = []byte(content)
 		m, err := clone()
 		if content != "512" {
-			if !errors.Is(err, tuf.ErrMismatch) || m.files[name] != nil {
+			if !errors.Is(err, tuf.ErrMismatch) || m.Files[name] != nil {
 				t.Errorf("%q: %v", content, err)
 			}
 			if got := verify(store); len(got) != 1 || !strings.HasPrefix(got[0], "damaged targets/") {
@@ -428,8 +428,8 @@ func TestCloneFromThePin(t *testing.T) {
 			continue
 		}
 		noErr(t, err)
-		if string(m.files[name]) != content || m.files["metadata/1.root.json"] != nil || m.files["metadata/2.root.json"] == nil {
-			t.Errorf("the mirror has %q", slices.Sorted(maps.Keys(m.files)))
+		if string(m.Files[name]) != content || m.Files["metadata/1.root.json"] != nil || m.Files["metadata/2.root.json"] == nil {
+			t.Errorf("the mirror has %q", slices.Sorted(maps.Keys(m.Files)))
 		}
 		if got := verify(m); len(got) > 0 {
 			t.Errorf("found %q", got)
@@ -438,12 +438,12 @@ func TestCloneFromThePin(t *testing.T) {
 	if got := verify(store); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
-	delete(store.files, "metadata/1.root.json")
-	delete(store.files, "metadata/2.root.json")
+	delete(store.Files, "metadata/1.root.json")
+	delete(store.Files, "metadata/2.root.json")
 	_, err := clone()
 	noErr(t, err)
 	// Another root under the pin's version is not one of those.
-	store.files["metadata/3.root.json"] = r.Files["2.root.json"]
+	store.Files["metadata/3.root.json"] = r.Files["2.root.json"]
 	if _, err := clone(); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
@@ -460,9 +460,9 @@ func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 	r.Publish()
 	m := newMemory()
 	for name, data := range r.Files {
-		m.files["metadata/"+name] = data
+		m.Files["metadata/"+name] = data
 	}
-	m.files["targets/top.txt"], m.files["targets/lib/a.txt"] = []byte("top"), []byte("a")
+	m.Files["targets/top.txt"], m.Files["targets/lib/a.txt"] = []byte("top"), []byte("a")
 	verify := func() []string {
 		report, err := mirror.Verify(t.Context(), m, r.Files["1.root.json"], options(&repo.Config{Now: func() time.Time { return rawtuf.Now }}))
 		noErr(t, err)
@@ -476,15 +476,15 @@ func TestPlainWithoutConsistentSnapshots(t *testing.T) {
 		"metadata/snapshot.json": {"{}", "untrusted metadata/snapshot.json"},
 		"targets/top.txt":        {"tip", "damaged targets/top.txt"},
 	} {
-		whole := m.files[name]
-		m.files[name] = []byte(broken.content)
+		whole := m.Files[name]
+		m.Files[name] = []byte(broken.content)
 		if got := verify(); !slices.Contains(got, broken.finding) {
 			t.Errorf("found %q", got)
 		}
-		m.files[name] = whole
+		m.Files[name] = whole
 	}
 	copied := newMemory()
-	if err := mirror.Clone(t.Context(), copied, m, r.Files["1.root.json"], nil); !errors.Is(err, errors.ErrUnsupported) || len(copied.files) > 0 {
-		t.Errorf("%v, %d files", err, len(copied.files))
+	if err := mirror.Clone(t.Context(), copied, m, r.Files["1.root.json"], nil); !errors.Is(err, errors.ErrUnsupported) || len(copied.Files) > 0 {
+		t.Errorf("%v, %d files", err, len(copied.Files))
 	}
 }

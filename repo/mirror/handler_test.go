@@ -1,4 +1,4 @@
-package repo_test
+package mirror_test
 
 import (
 	"archive/zip"
@@ -23,19 +23,19 @@ import (
 )
 
 // follow lets a product find and fetch a release from a source alone.
-func (w *world) follow(src client.Source, path string) (string, error) {
-	w.t.Helper()
-	c, err := client.New(w.pin(), &client.Config{Dir: w.t.TempDir(), Sources: []client.Source{src}, Offline: true, Now: func() time.Time { return w.now }})
-	noErr(w.t, err)
-	view, err := c.Refresh(w.t.Context())
+func follow(w *world, src client.Source, path string) (string, error) {
+	w.T.Helper()
+	c, err := client.New(w.Pin(), &client.Config{Dir: w.T.TempDir(), Sources: []client.Source{src}, Offline: true, Now: func() time.Time { return w.Now }})
+	noErr(w.T, err)
+	view, err := c.Refresh(w.T.Context())
 	if err != nil {
 		return "", err
 	}
-	a, err := view.Find(w.t.Context(), path)
+	a, err := view.Find(w.T.Context(), path)
 	if err != nil {
 		return "", err
 	}
-	f, err := src.Open(w.t.Context(), layout.TargetName(a.Path(), a.SHA256()))
+	f, err := src.Open(w.T.Context(), layout.TargetName(a.Path(), a.SHA256()))
 	if err != nil {
 		return "", err
 	}
@@ -47,12 +47,12 @@ func (w *world) follow(src client.Source, path string) (string, error) {
 func TestBundle(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
-	w.update(add("2"))
-	w.update(approve("2"))
+	w.Update(add("2"))
+	w.Update(approve("2"))
 	bundle := func(opts *mirror.BundleOptions) (*zip.Reader, []byte) {
 		t.Helper()
 		var b bytes.Buffer
-		noErr(t, mirror.Bundle(t.Context(), &b, w.place(), w.pin(), opts))
+		noErr(t, mirror.Bundle(t.Context(), &b, w.Storage(), w.Pin(), opts))
 		z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
 		noErr(t, err)
 		return z, b.Bytes()
@@ -84,24 +84,24 @@ func TestBundle(t *testing.T) {
 	}
 	// A product uses it as a source.
 	z, _ := bundle(&mirror.BundleOptions{Targets: func(string) bool { return true }})
-	if got, err := w.follow(client.FSSource(z), "agent/2"); err != nil || got != "agent 2" {
+	if got, err := follow(w, client.FSSource(z), "agent/2"); err != nil || got != "agent 2" {
 		t.Errorf("%q, %v", got, err)
 	}
 	// A mirror uses it too.
 	m := newMemory()
-	noErr(t, mirror.Clone(t.Context(), m, client.FSSource(z), w.pin(), options(w.config())))
-	w.sameIn(m, "root 2 agent/1 agent/2")
+	noErr(t, mirror.Clone(t.Context(), m, client.FSSource(z), w.Pin(), options(w.Config())))
+	sameIn(w, m, "root 2 agent/1 agent/2")
 
 	// Neither accepts invalid content.
 	name := layout.TargetName("agent/2", sum("agent 2"))
-	w.store.files[name] = []byte("agent 3")
-	if err := mirror.Bundle(t.Context(), io.Discard, w.place(), w.pin(), &mirror.BundleOptions{Targets: func(string) bool { return true }}); !errors.Is(err, tuf.ErrMismatch) {
+	w.Store.Files[name] = []byte("agent 3")
+	if err := mirror.Bundle(t.Context(), io.Discard, w.Storage(), w.Pin(), &mirror.BundleOptions{Targets: func(string) bool { return true }}); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
 	bundle(&mirror.BundleOptions{Targets: func(path string) bool { return path == "agent/1" }})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := mirror.Bundle(ctx, io.Discard, w.place(), w.pin(), nil); !errors.Is(err, context.Canceled) {
+	if err := mirror.Bundle(ctx, io.Discard, w.Storage(), w.Pin(), nil); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -111,21 +111,21 @@ func TestBundle(t *testing.T) {
 func TestHandlerServes(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
-	w.update(add("2"))
-	ts := httptest.NewServer(mirror.Handler(w.store))
+	w.Update(add("2"))
+	ts := httptest.NewServer(mirror.Handler(w.Store))
 	defer ts.Close()
 	src := client.HTTPSource(ts.URL+"/metadata/", ts.URL+"/targets/")
-	pending, err := repo.New(storage.ReadOnly(src), w.config()).Pending(t.Context(), "review")
+	pending, err := repo.New(storage.ReadOnly(src), w.Config()).Pending(t.Context(), "review")
 	if err != nil || len(pending) != 1 || pending[0].Path != "agent/2" {
 		t.Errorf("%v, %v", pending, err)
 	}
-	if got, err := w.follow(src, "agent/1"); err != nil || got != "agent 1" {
+	if got, err := follow(w, src, "agent/1"); err != nil || got != "agent 1" {
 		t.Errorf("%q, %v", got, err)
 	}
 	m := newMemory()
-	noErr(t, mirror.Clone(t.Context(), m, src, w.pin(), options(w.config())))
-	w.sameIn(m, "root 2 agent/1")
-	report, err := mirror.Verify(t.Context(), storage.ReadOnly(src), w.pin(), options(w.config()), mirror.Mirror{Source: m})
+	noErr(t, mirror.Clone(t.Context(), m, src, w.Pin(), options(w.Config())))
+	sameIn(w, m, "root 2 agent/1")
+	report, err := mirror.Verify(t.Context(), storage.ReadOnly(src), w.Pin(), options(w.Config()), mirror.Mirror{Source: m})
 	if err != nil || !report.OK() {
 		t.Errorf("%v, %v", report, err)
 	}
@@ -135,16 +135,16 @@ func TestHandler(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
 	dir := repo.Folder(t.TempDir())
-	noErr(t, mirror.Clone(t.Context(), newMemory(), w.store, w.pin(), options(w.config())))
-	noErr(t, mirror.Clone(t.Context(), dir, w.store, w.pin(), options(w.config())))
+	noErr(t, mirror.Clone(t.Context(), newMemory(), w.Store, w.Pin(), options(w.Config())))
+	noErr(t, mirror.Clone(t.Context(), dir, w.Store, w.Pin(), options(w.Config())))
 	big := layout.TargetName("agent/big", strings.Repeat("0", 64))
-	for _, s := range []repo.Storage{w.store, dir} {
+	for _, s := range []repo.Storage{w.Store, dir} {
 		noErr(t, s.Create(t.Context(), "secret/x", strings.NewReader("s")))
-		noErr(t, s.Create(t.Context(), big, &endless{size: 5 << 20}))
+		noErr(t, s.Create(t.Context(), big, &endless{Size: 5 << 20}))
 	}
 	target := "/" + layout.TargetName("agent/1", sum("agent 1"))
 	const short, ever = "public, max-age=60, no-transform", "public, max-age=31536000, immutable, no-transform"
-	for kind, s := range map[string]repo.Storage{"memory": w.store, "folder": dir} {
+	for kind, s := range map[string]repo.Storage{"memory": w.Store, "folder": dir} {
 		h := http.StripPrefix("/r", mirror.Handler(s))
 		do := func(method, path string, header ...string) *http.Response {
 			req := httptest.NewRequest(method, "/r"+path, nil)
@@ -241,11 +241,11 @@ func TestHandler(t *testing.T) {
 	}
 	tag := func() string {
 		rec := httptest.NewRecorder()
-		mirror.Handler(w.store).ServeHTTP(rec, httptest.NewRequest("GET", "/metadata/timestamp.json", nil))
+		mirror.Handler(w.Store).ServeHTTP(rec, httptest.NewRequest("GET", "/metadata/timestamp.json", nil))
 		return rec.Result().Header.Get("ETag")
 	}
 	before := tag()
-	noErr(t, w.open().Renew(t.Context()))
+	noErr(t, w.Open().Renew(t.Context()))
 	if tag() == before {
 		t.Error("a new timestamp with the tag of the old one")
 	}

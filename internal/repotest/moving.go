@@ -1,4 +1,5 @@
-// Package repotest provides a small repository for tests of moves. It has two parties,
+// Package repotest provides repositories for tests: [World], in memory and with every key,
+// and [Moving], for tests of moves, which has two parties,
 // the locations A and Z, and the keys of both parties, which are always the same.
 package repotest
 
@@ -25,8 +26,8 @@ import (
 // Day is 24 hours.
 const Day = 24 * time.Hour
 
-// World is a repository in memory with all keys of the parties.
-type World struct {
+// Moving is a repository in memory with all keys of the parties.
+type Moving struct {
 	T     testing.TB
 	Now   time.Time
 	Store *storage.OverlayStorage
@@ -80,11 +81,11 @@ func Location(id, tier string, priority int) tuf.Location {
 	return l
 }
 
-// New returns a repository at A with the rendezvous Z, one approved release, and a
+// NewMoving returns a repository at A with the rendezvous Z, one approved release, and a
 // move to B that is due.
-func New(t testing.TB, change ...func(*repo.Root)) *World {
+func NewMoving(t testing.TB, change ...func(*repo.Root)) *Moving {
 	t.Helper()
-	w := &World{T: t, Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Store: storage.Overlay(nil)}
+	w := &Moving{T: t, Now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Store: storage.Overlay(nil)}
 	w.Publish(w.Repo(slices.Concat(OldKeys, ReviewKeys)...), func(r *repo.Repo) (*repo.Draft, error) {
 		return r.Stage(context.Background(), func(tx *repo.Tx) error {
 			root := tx.Root()
@@ -118,7 +119,7 @@ func Recoverable(r *repo.Root) {
 
 // StageRecovery stages the draft by which a successor with the new keys replaces a
 // vendor that has lost all keys, at the same locations.
-func (w *World) StageRecovery(r *repo.Repo) (*repo.Draft, error) {
+func (w *Moving) StageRecovery(r *repo.Repo) (*repo.Draft, error) {
 	return r.StageRecovery(context.Background(), repo.RecoveryOptions{Reason: "the vendor is gone"}, func(tx *repo.Tx) error {
 		root := tx.Root()
 		root.Parties[0].Keys = Keys("new-1", "new-2")
@@ -128,19 +129,19 @@ func (w *World) StageRecovery(r *repo.Repo) (*repo.Draft, error) {
 	})
 }
 
-// Recover publishes the draft of [World.StageRecovery].
-func (w *World) Recover() {
+// Recover publishes the draft of [Moving.StageRecovery].
+func (w *Moving) Recover() {
 	w.T.Helper()
 	w.Publish(w.Repo(append(NewKeys, ReviewKeys...)...), w.StageRecovery)
 }
 
 // Repo returns a handle with the named keys.
-func (w *World) Repo(names ...string) *repo.Repo {
+func (w *Moving) Repo(names ...string) *repo.Repo {
 	return repo.New(w.Store, &repo.Config{Signers: Signers(names...), Now: func() time.Time { return w.Now }, UnsafeLoopback: true, UnsafeTrustStorage: true})
 }
 
 // Release adds and approves a version.
-func (w *World) Release(version string, names ...string) {
+func (w *Moving) Release(version string, names ...string) {
 	w.T.Helper()
 	r := w.Repo(names...)
 	path := "agent/" + version
@@ -151,7 +152,7 @@ func (w *World) Release(version string, names ...string) {
 }
 
 // Sign signs with all keys of both parties, old and new.
-func (w *World) Sign(d *repo.Draft) *repo.Draft {
+func (w *Moving) Sign(d *repo.Draft) *repo.Draft {
 	w.T.Helper()
 	for _, s := range Signers(slices.Concat(OldKeys, NewKeys, ReviewKeys, RecoveryKeys)...) {
 		if err := d.Sign(context.Background(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
@@ -163,7 +164,7 @@ func (w *World) Sign(d *repo.Draft) *repo.Draft {
 
 // Force signs the metadata of a draft with every key that the draft lists, as an
 // attacker's tool does: without a trust anchor, a ledger or rules.
-func (w *World) Force(d *repo.Draft) *repo.Draft {
+func (w *Moving) Force(d *repo.Draft) *repo.Draft {
 	w.T.Helper()
 	all := map[string]tuf.Signer{}
 	for _, s := range Signers(slices.Concat(OldKeys, NewKeys, ReviewKeys, RecoveryKeys)...) {
@@ -189,7 +190,7 @@ func (w *World) Force(d *repo.Draft) *repo.Draft {
 }
 
 // Publish stages a step, signs it and publishes it.
-func (w *World) Publish(r *repo.Repo, step func(*repo.Repo) (*repo.Draft, error)) {
+func (w *Moving) Publish(r *repo.Repo, step func(*repo.Repo) (*repo.Draft, error)) {
 	w.T.Helper()
 	d, err := step(r)
 	rawtuf.NoErr(w.T, err)
@@ -200,14 +201,14 @@ func (w *World) Publish(r *repo.Repo, step func(*repo.Repo) (*repo.Draft, error)
 }
 
 // These are the steps of the move, each on its Day.
-func (w *World) Announce() {
+func (w *Moving) Announce() {
 	w.T.Helper()
 	w.Now = w.Move.Dates.Announce
 	w.Publish(w.Repo(OldKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Announce(context.Background(), r) })
 }
 
 // CutOver takes the second step, without dual signing.
-func (w *World) CutOver() {
+func (w *Moving) CutOver() {
 	w.T.Helper()
 	w.Now = w.Move.Dates.CutOver
 	w.Refresh(OldKeys...)
@@ -215,21 +216,21 @@ func (w *World) CutOver() {
 }
 
 // Retire takes the third step.
-func (w *World) Retire() {
+func (w *Moving) Retire() {
 	w.T.Helper()
 	w.Now = w.Move.Dates.Retire
 	w.Publish(w.Repo(NewKeys...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Retire(context.Background(), r) })
 }
 
 // Refresh signs roles that are close to expiry.
-func (w *World) Refresh(names ...string) {
+func (w *Moving) Refresh(names ...string) {
 	w.T.Helper()
 	r := w.Repo(slices.Concat(names, ReviewKeys)...)
 	rawtuf.NoErr(w.T, r.Update(context.Background(), func(tx *repo.Tx) error { return errors.Join(tx.Renew("vendor"), tx.Renew("review")) }))
 }
 
 // Tip returns the newest root.
-func (w *World) Tip() *tuf.Root {
+func (w *Moving) Tip() *tuf.Root {
 	w.T.Helper()
 	chain, err := w.Repo().Chain(context.Background())
 	rawtuf.NoErr(w.T, err)
@@ -237,7 +238,7 @@ func (w *World) Tip() *tuf.Root {
 }
 
 // Says describes the newest root in one line.
-func (w *World) Says() string {
+func (w *Moving) Says() string {
 	w.T.Helper()
 	root := w.Tip()
 	c := root.Charter()
@@ -258,7 +259,7 @@ func (w *World) Says() string {
 }
 
 // Want checks the description of the newest root.
-func (w *World) Want(says string) {
+func (w *Moving) Want(says string) {
 	w.T.Helper()
 	if got := w.Says(); got != says {
 		w.T.Fatalf("the newest root is %q, want %q", got, says)

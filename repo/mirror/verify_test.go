@@ -1,11 +1,10 @@
-package repo_test
+package mirror_test
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
-	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -19,67 +18,6 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// verify returns the findings, each as its kind and name.
-func (w *world) verify(copies ...mirror.Mirror) []string {
-	w.t.Helper()
-	report, err := mirror.Verify(w.t.Context(), w.place(), w.pin(), options(w.config()), copies...)
-	noErr(w.t, err)
-	return findings(report)
-}
-
-func findings(report *mirror.Report) []string {
-	var out []string
-	for _, f := range report.Findings {
-		out = append(out, strings.TrimLeft(f.Copy+" ", " ")+string(f.Kind)+" "+shorten(f.Name))
-	}
-	slices.Sort(out)
-	return out
-}
-
-// shorten removes the hash from a target's name.
-func shorten(name string) string {
-	if dir, base := path.Split(name); strings.HasPrefix(name, "targets/") && len(base) > 65 {
-		return dir + base[65:]
-	}
-	return name
-}
-
-// pin is the pin of the first root, made once.
-func (w *world) pin() []byte {
-	w.t.Helper()
-	if w.pinned == nil {
-		var err error
-		w.pinned, err = w.open().Pin(w.t.Context())
-		noErr(w.t, err)
-	}
-	return w.pinned
-}
-
-// file returns the storage name of the only file that a pattern matches.
-func (m *memory) file(t *testing.T, pattern string) string {
-	t.Helper()
-	var found []string
-	for name := range m.files {
-		if ok, err := path.Match(pattern, name); ok && err == nil {
-			found = append(found, name)
-		}
-	}
-	if len(found) != 1 {
-		t.Fatalf("%s matches %q", pattern, found)
-	}
-	return found[0]
-}
-
-func richWorld(t *testing.T) *world {
-	t.Helper()
-	w := newWorld(t)
-	w.pin()
-	w.update(add("1"))
-	w.update(approve("1"))
-	w.update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
-	return w
-}
-
 // Each row breaks one thing in a good repository. The report names it and nothing
 // else. After healing the repository is good again.
 func TestVerify(t *testing.T) {
@@ -90,15 +28,15 @@ func TestVerify(t *testing.T) {
 		want []string
 	}{
 		"nothing": {func(*world, map[string][]byte) {}, nil},
-		"target gone": {func(w *world, files map[string][]byte) { delete(files, w.store.file(t, "targets/agent/*")) },
+		"target gone": {func(w *world, files map[string][]byte) { delete(files, w.Store.File(t, "targets/agent/*")) },
 			[]string{"missing targets/agent/1"}},
 		"target longer": {func(w *world, files map[string][]byte) {
-			name := w.store.file(t, "targets/agent/*")
+			name := w.Store.File(t, "targets/agent/*")
 			files[name] = append(slices.Clone(files[name]), 'x')
 		}, []string{"damaged targets/agent/1"}},
-		"target shorter": {func(w *world, files map[string][]byte) { files[w.store.file(t, "targets/agent/*")] = []byte("agent") },
+		"target shorter": {func(w *world, files map[string][]byte) { files[w.Store.File(t, "targets/agent/*")] = []byte("agent") },
 			[]string{"damaged targets/agent/1"}},
-		"target changed": {func(w *world, files map[string][]byte) { files[w.store.file(t, "targets/agent/*")] = []byte("agent 2") },
+		"target changed": {func(w *world, files map[string][]byte) { files[w.Store.File(t, "targets/agent/*")] = []byte("agent 2") },
 			[]string{"damaged targets/agent/1"}},
 		"root gone":        {func(w *world, files map[string][]byte) { delete(files, "metadata/1.root.json") }, []string{"missing metadata/1.root.json"}},
 		"role gone":        {func(w *world, files map[string][]byte) { delete(files, "metadata/2.vendor-agent.json") }, []string{"missing metadata/2.vendor-agent.json"}},
@@ -112,15 +50,15 @@ func TestVerify(t *testing.T) {
 		"pinned root changed": {flip("metadata/1.root.json"), []string{"untrusted metadata/1.root.json"}},
 		"newest root changed": {flip("metadata/2.root.json"), []string{"untrusted metadata/2.root.json"}},
 		"foreign root 3": {func(w *world, files map[string][]byte) {
-			files["metadata/3.root.json"] = richWorld(t).store.files["metadata/2.root.json"]
+			files["metadata/3.root.json"] = richWorld(t).Store.Files["metadata/2.root.json"]
 		},
 			[]string{"untrusted metadata/3.root.json"}},
 		"unknown file in metadata": {func(w *world, files map[string][]byte) { files["metadata/notes.txt"] = []byte("hello") }, []string{"unknown metadata/notes.txt"}},
 		"unknown role file": {func(w *world, files map[string][]byte) {
-			files["metadata/7.vendor-agent.json"] = richWorld(t).store.files["metadata/2.vendor-agent.json"]
+			files["metadata/7.vendor-agent.json"] = richWorld(t).Store.Files["metadata/2.vendor-agent.json"]
 		}, []string{"unknown metadata/7.vendor-agent.json"}},
 		"unknown targets file": {func(w *world, files map[string][]byte) {
-			files["metadata/2.targets.json"] = richWorld(t).store.files["metadata/1.targets.json"]
+			files["metadata/2.targets.json"] = richWorld(t).Store.Files["metadata/1.targets.json"]
 		}, []string{"unknown metadata/2.targets.json"}},
 		"unknown file in targets": {func(w *world, files map[string][]byte) { files["targets/agent/notes.txt"] = []byte("hello") }, []string{"unknown targets/agent/notes.txt"}},
 		"unlisted target": {func(w *world, files map[string][]byte) {
@@ -129,17 +67,17 @@ func TestVerify(t *testing.T) {
 		"unlisted target, damaged": {func(w *world, files map[string][]byte) {
 			files[layout.TargetName("agent/x", sum("hello"))] = []byte("hullo")
 		}, []string{"damaged targets/agent/x"}},
-		"timestamp expired": {func(w *world, _ map[string][]byte) { w.now = w.now.Add(2 * 24 * time.Hour) }, []string{"expired metadata/timestamp.json"}},
-		"all expired": {func(w *world, _ map[string][]byte) { w.now = w.now.Add(1000 * 24 * time.Hour) },
+		"timestamp expired": {func(w *world, _ map[string][]byte) { w.Now = w.Now.Add(2 * 24 * time.Hour) }, []string{"expired metadata/timestamp.json"}},
+		"all expired": {func(w *world, _ map[string][]byte) { w.Now = w.Now.Add(1000 * 24 * time.Hour) },
 			[]string{"expired metadata/1.targets.json", "expired metadata/2.review-agent.json", "expired metadata/2.root.json",
 				"expired metadata/2.vendor-agent.json", "expired metadata/3.snapshot.json", "expired metadata/timestamp.json"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := healthy.copy()
+			w := healthy.Copy()
 			// Superseded files are reported and are harmless.
 			superseded := []string{"orphan metadata/1.review-agent.json", "orphan metadata/1.snapshot.json", "orphan metadata/1.vendor-agent.json", "orphan metadata/2.snapshot.json"}
-			x.hurt(w, w.store.files)
-			got := slices.DeleteFunc(w.verify(), func(s string) bool { return slices.Contains(superseded, s) })
+			x.hurt(w, w.Store.Files)
+			got := slices.DeleteFunc(w.Verify(), func(s string) bool { return slices.Contains(superseded, s) })
 			opened := !strings.Contains(name, "snapshot") && !strings.Contains(name, "timestamp gone") && !strings.Contains(name, "timestamp changed")
 			if opened && !slices.Equal(got, slices.Sorted(slices.Values(x.want))) {
 				t.Errorf("found %q, want %q", got, x.want)
@@ -147,7 +85,7 @@ func TestVerify(t *testing.T) {
 			if !opened && !slices.Contains(got, x.want[0]) {
 				t.Errorf("found %q, want %q", got, x.want)
 			}
-			if report, err := mirror.Verify(t.Context(), healthy.place(), healthy.pin(), options(healthy.config())); err != nil || !report.OK() || report.Targets != 1 || report.Bytes != 7 || report.Roles != 3 || len(report.Findings) != len(superseded) {
+			if report, err := mirror.Verify(t.Context(), healthy.Storage(), healthy.Pin(), options(healthy.Config())); err != nil || !report.OK() || report.Targets != 1 || report.Bytes != 7 || report.Roles != 3 || len(report.Findings) != len(superseded) {
 				t.Fatalf("%v\n%v", report, err)
 			}
 		})
@@ -165,17 +103,17 @@ func flip(name string) func(*world, map[string][]byte) {
 func TestVerifyCopies(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
-	good, roots := w.store.copy(), newMemory()
+	good, roots := w.Store.Copy(), newMemory()
 	for _, name := range []string{"metadata/1.root.json", "metadata/2.root.json"} {
-		roots.files[name] = w.store.files[name]
+		roots.Files[name] = w.Store.Files[name]
 	}
 	for name, x := range map[string]struct {
 		hurt func(files map[string][]byte)
 		want []string
 	}{
 		"nothing":        {func(map[string][]byte) {}, nil},
-		"target gone":    {func(f map[string][]byte) { delete(f, w.store.file(t, "targets/agent/*")) }, []string{"B missing targets/agent/1"}},
-		"target changed": {func(f map[string][]byte) { f[w.store.file(t, "targets/agent/*")] = []byte("agent 2") }, []string{"B damaged targets/agent/1"}},
+		"target gone":    {func(f map[string][]byte) { delete(f, w.Store.File(t, "targets/agent/*")) }, []string{"B missing targets/agent/1"}},
+		"target changed": {func(f map[string][]byte) { f[w.Store.File(t, "targets/agent/*")] = []byte("agent 2") }, []string{"B damaged targets/agent/1"}},
 		"root gone":      {func(f map[string][]byte) { delete(f, "metadata/2.root.json") }, []string{"B missing metadata/2.root.json"}},
 		"old timestamp":  {func(f map[string][]byte) { f["metadata/timestamp.json"] = []byte("{}") }, []string{"B differs metadata/timestamp.json"}},
 		"one root more":  {func(f map[string][]byte) { f["metadata/3.root.json"] = []byte("{}") }, []string{"B differs metadata/3.root.json"}},
@@ -184,16 +122,16 @@ func TestVerifyCopies(t *testing.T) {
 		}, []string{"B differs metadata/1.targets.json"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := good.copy()
-			x.hurt(b.files)
-			got := w.verify(mirror.Mirror{Name: "B", Source: storage.SourceOf(b)}, mirror.Mirror{Name: "Z", Source: storage.SourceOf(roots), RootsOnly: true})
+			b := good.Copy()
+			x.hurt(b.Files)
+			got := w.Verify(mirror.Mirror{Name: "B", Source: storage.SourceOf(b)}, mirror.Mirror{Name: "Z", Source: storage.SourceOf(roots), RootsOnly: true})
 			if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, x.want) {
 				t.Errorf("found %q, want %q", got, x.want)
 			}
 		})
 	}
 	// A mirror that fails is not reported as one that lacks files.
-	got := w.verify(mirror.Mirror{Name: "B", Source: brokenSource{}, RootsOnly: true})
+	got := w.Verify(mirror.Mirror{Name: "B", Source: brokenSource{}, RootsOnly: true})
 	if got = slices.DeleteFunc(got, func(s string) bool { return strings.Contains(s, "orphan ") }); !slices.Equal(got, []string{"B unreadable metadata/1.root.json", "B unreadable metadata/2.root.json", "B unreadable metadata/3.root.json"}) {
 		t.Errorf("found %q", got)
 	}
@@ -206,26 +144,26 @@ func (brokenSource) Open(context.Context, string) (io.ReadCloser, error) { retur
 // A publication was interrupted between a new root and its content.
 func TestVerifyUnfinished(t *testing.T) {
 	w := richWorld(t)
-	w.store.before = func(name string) error {
+	w.Store.Before = func(name string) error {
 		if name == "metadata/timestamp.json" {
 			return errKilled
 		}
 		return nil
 	}
-	err := w.try(func(tx *repo.Tx) error {
-		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.public("timestamp-2"), w.public("snapshot-2")
+	err := w.Try(func(tx *repo.Tx) error {
+		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = w.Public("timestamp-2"), w.Public("snapshot-2")
 		return nil
 	})
-	if w.store.before = nil; !errors.Is(err, errKilled) {
+	if w.Store.Before = nil; !errors.Is(err, errKilled) {
 		t.Fatal(err)
 	}
-	unfinished := func() bool { return slices.Contains(w.verify(), "unfinished metadata/3.root.json") }
+	unfinished := func() bool { return slices.Contains(w.Verify(), "unfinished metadata/3.root.json") }
 	if !unfinished() {
-		t.Errorf("found %q", w.verify())
+		t.Errorf("found %q", w.Verify())
 	}
-	noErr(t, w.open().Renew(t.Context()))
+	noErr(t, w.Open().Renew(t.Context()))
 	if unfinished() {
-		t.Errorf("healed, found %q", w.verify())
+		t.Errorf("healed, found %q", w.Verify())
 	}
 }
 
@@ -242,14 +180,14 @@ func TestVerifyPlain(t *testing.T) {
 	if got := verify(); len(got) > 0 {
 		t.Fatalf("found %q", got)
 	}
-	name := m.file(t, "targets/lib/*")
-	m.files[name] = []byte("b")
+	name := m.File(t, "targets/lib/*")
+	m.Files[name] = []byte("b")
 	if got := verify(); !slices.Equal(got, []string{"damaged targets/lib/a.txt"}) {
 		t.Errorf("found %q", got)
 	}
-	m.files[name] = []byte("a")
-	role := m.file(t, "metadata/*.lib.json")
-	m.files[role] = []byte(strings.Replace(string(m.files[role]), `lib/a`, `lib/b`, 1))
+	m.Files[name] = []byte("a")
+	role := m.File(t, "metadata/*.lib.json")
+	m.Files[role] = []byte(strings.Replace(string(m.Files[role]), `lib/a`, `lib/b`, 1))
 	if got := verify(); !slices.Contains(got, "untrusted "+role) {
 		t.Errorf("found %q", got)
 	}
@@ -258,7 +196,7 @@ func TestVerifyPlain(t *testing.T) {
 // Another repository is reported, even if it is valid in itself.
 func TestVerifyOtherPin(t *testing.T) {
 	w, other := newWorld(t), newWorld(t)
-	report, err := mirror.Verify(t.Context(), w.place(), other.pin(), options(w.config()))
+	report, err := mirror.Verify(t.Context(), w.Storage(), other.Pin(), options(w.Config()))
 	noErr(t, err)
 	if got := findings(report); !slices.Contains(got, "untrusted metadata/1.root.json") || report.OK() {
 		t.Errorf("found %q", got)
@@ -269,17 +207,17 @@ func TestVerifyStops(t *testing.T) {
 	w := richWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if report, err := mirror.Verify(ctx, w.place(), w.pin(), options(w.config())); report != nil || !errors.Is(err, context.Canceled) {
+	if report, err := mirror.Verify(ctx, w.Storage(), w.Pin(), options(w.Config())); report != nil || !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, %v", report, err)
 	}
-	if _, err := mirror.Verify(t.Context(), w.place(), []byte("{}"), options(w.config())); !errors.Is(err, tuf.ErrUntrusted) {
+	if _, err := mirror.Verify(t.Context(), w.Storage(), []byte("{}"), options(w.Config())); !errors.Is(err, tuf.ErrUntrusted) {
 		t.Error(err)
 	}
 	// The progress function cancels the context at any file.
 	for n := 1; ; n++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls := 0
-		_, err := mirror.Verify(ctx, w.store, w.pin(), &mirror.Options{Now: func() time.Time { return w.now }, Progress: func(storage.Progress) {
+		_, err := mirror.Verify(ctx, w.Store, w.Pin(), &mirror.Options{Now: func() time.Time { return w.Now }, Progress: func(storage.Progress) {
 			if calls++; calls == n {
 				cancel()
 			}
@@ -302,17 +240,17 @@ func TestVerifyFormerProduct(t *testing.T) {
 	w := newWorld(t)
 	product := func(keys ...string) func(tx *repo.Tx) error {
 		return func(tx *repo.Tx) error {
-			return tx.Delegate("vendor", "agent", repo.Product{Role: "pump", Paths: []string{"agent/pump-*"}, Keys: repo.Keys{Keys: w.public(keys...)}})
+			return tx.Delegate("vendor", "agent", repo.Product{Role: "pump", Paths: []string{"agent/pump-*"}, Keys: repo.Keys{Keys: w.Public(keys...)}})
 		}
 	}
-	w.update(product("pump-1"))
-	w.update(add("pump-1"))
-	w.update(product("pump-2")) // new keys for the same product
-	w.update(add("pump-2"))
-	w.update(func(tx *repo.Tx) error { return tx.Undelegate("vendor", "agent", "pump") })
+	w.Update(product("pump-1"))
+	w.Update(add("pump-1"))
+	w.Update(product("pump-2")) // new keys for the same product
+	w.Update(add("pump-2"))
+	w.Update(func(tx *repo.Tx) error { return tx.Undelegate("vendor", "agent", "pump") })
 	kinds := func() map[string]mirror.FindingKind {
 		t.Helper()
-		report, err := mirror.Verify(t.Context(), w.place(), w.pin(), options(w.config()))
+		report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config()))
 		noErr(t, err)
 		out := map[string]mirror.FindingKind{}
 		for _, f := range report.Findings {
@@ -334,14 +272,14 @@ func TestVerifyFormerProduct(t *testing.T) {
 	}
 	// The file has the same name and form, but the key that signed it never belonged to
 	// the product.
-	for name, data := range w.store.copy().files {
+	for name, data := range w.Store.Copy().Files {
 		if strings.HasSuffix(name, ".pump.json") {
 			var env object
 			noErr(t, json.Unmarshal(data, &env))
 			env["signed"].(object)["version"] = 99
 			forged, err := json.Marshal(env)
 			noErr(t, err)
-			w.store.files["metadata/99.pump.json"] = forged
+			w.Store.Files["metadata/99.pump.json"] = forged
 		}
 	}
 	if got := kinds()["metadata/99.pump.json"]; got != mirror.FileUnknown {
@@ -354,11 +292,11 @@ func TestVerifyFormerProduct(t *testing.T) {
 func TestVerifyBesidePublisher(t *testing.T) {
 	t.Parallel()
 	w := dated(t)
-	timestamp, snapshot := w.public("timestamp 2"), w.public("snapshot 2")
+	timestamp, snapshot := w.Public("timestamp 2"), w.Public("snapshot 2")
 	var during []string
-	w.store.before = func(name string) error {
+	w.Store.Before = func(name string) error {
 		if name == "metadata/2.root.json" {
-			during = w.verify()
+			during = w.Verify()
 			return errKilled
 		}
 		return nil
@@ -367,18 +305,18 @@ func TestVerifyBesidePublisher(t *testing.T) {
 		tx.Root().Timestamp.Keys, tx.Root().Snapshot.Keys = timestamp, snapshot
 		return nil
 	}
-	if err := w.try(rotate); !errors.Is(err, errKilled) {
+	if err := w.Try(rotate); !errors.Is(err, errKilled) {
 		t.Fatal(err)
 	}
-	w.store.before = nil
+	w.Store.Before = nil
 	role := "metadata/2.snapshot.json"
 	if !slices.Contains(during, "orphan "+role) || slices.Contains(during, "unknown "+role) {
 		t.Errorf("found %q", during)
 	}
-	w.now = w.now.Add(2 * time.Hour)
-	if got := w.verify(); !slices.Contains(got, "unknown "+role) {
+	w.Now = w.Now.Add(2 * time.Hour)
+	if got := w.Verify(); !slices.Contains(got, "unknown "+role) {
 		t.Errorf("found %q", got)
 	}
-	w.update(w.again(rotate))
-	w.intact()
+	w.Update(w.Again(rotate))
+	w.Intact()
 }
