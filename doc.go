@@ -41,6 +41,9 @@
 //   - github.com/sigstore/sigstore, google.golang.org/protobuf: used by go-tuf, and by
 //     a test that signs as go-tuf does. The versions are pinned: they refuse malformed
 //     ed25519 keys, build with Go 1.26 and have few dependencies.
+//   - github.com/spf13/cobra, github.com/BurntSushi/toml, golang.org/x/term: the command
+//     tree, the configuration and the passphrases of cmd/visum.
+//   - github.com/rogpeppe/go-internal: in tests only, the scripts that run cmd/visum.
 //   - golang.org/x/tools/txtar, golang.org/x/mod/semver: in tests only, for the format
 //     of the test vectors and for a comparison of the order of versions.
 package visum

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/visum-dev/visum/internal/durable"
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/diff"
+)
+
+// changeFlags are the flags of a command that changes the repository.
+type changeFlags struct {
+	publish bool
+	out     string
+}
+
+func (a *app) changeFlags(cmd *cobra.Command, c *changeFlags) {
+	f := cmd.Flags()
+	f.BoolVar(&c.publish, "publish", false, "publish the change")
+	f.StringVarP(&c.out, "out", "o", "", "write the change as a draft to this file, for other signers")
+	f.BoolVar(&a.dryRun, "dry-run", false, "show the change and write nothing")
+	f.BoolVar(&a.yes, "yes", false, "answer the question whether to publish")
+}
+
+// change is what a command did with its draft.
+type change struct {
+	Changes   []diff.Change  `json:"changes"`            // of the draft, for a person to read
+	Missing   []repo.Missing `json:"missing,omitempty"`  // signatures
+	Draft     string         `json:"draft,omitempty"`    // the file that was written
+	Digest    string         `json:"digest,omitempty"`   // of the draft, to be compared with other signers
+	Published bool           `json:"published"`          // the change is published
+	Offered   *bool          `json:"offered,omitempty"`  // all parties list what was added; absent if nothing was
+	Waits     []string       `json:"waiting,omitempty"`  // parties that have not approved what was added
+	Warnings  []string       `json:"warnings,omitempty"` // of the draft's root
+}
+
+// finish shows a draft, and writes or publishes it as the flags say. added are the paths
+// that the draft adds.
+func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) error {
+	if c.publish && c.out != "" {
+		return usage("--publish and --out exclude each other")
+	}
+	out := change{Changes: []diff.Change{}, Missing: d.Missing(), Digest: d.Digest(), Warnings: d.Warnings()}
+	if d.Empty() {
+		return a.print(out, "nothing to do: the repository is like that already")
+	}
+	changes, err := s.Diff(a.ctx, d)
+	if err != nil {
+		return err
+	}
+	out.Changes = changes
+	var lines []string
+	for _, x := range changes {
+		if x.Part != diff.PartRest {
+			lines = append(lines, x.String())
+		}
+		if x.What == "release" && x.Kind == diff.KindAdded && !slices.Contains(added, x.Name) {
+			added = append(added, x.Name) // also by a draft that was made elsewhere
+		}
+	}
+	for _, w := range out.Warnings {
+		lines = append(lines, "warning: "+w)
+	}
+	for _, m := range out.Missing {
+		lines = append(lines, "missing: "+m.String())
+	}
+	switch {
+	case a.dryRun:
+		return a.print(out, append(lines, "dry run: nothing was written")...)
+	case c.out != "":
+		if err := saveDraft(d, c.out); err != nil {
+			return err
+		}
+		out.Draft = c.out
+		return a.print(out, append(lines, fmt.Sprintf("draft in %s, digest %s; next: visum draft sign %s, then visum draft publish %s", text.Name(c.out), d.Digest(), c.out, c.out))...)
+	}
+	if len(out.Missing) > 0 {
+		return fmt.Errorf("%w: %s; --out FILE writes the draft for the other signers", repo.ErrUnsigned, out.Missing[0])
+	}
+	if !c.publish {
+		for _, l := range lines {
+			a.note("%s", l)
+		}
+		if err := a.confirm("publish?"); err != nil {
+			return err
+		}
+		lines = nil
+	}
+	if err := s.Publish(a.ctx, d); err != nil {
+		return err
+	}
+	out.Published = true
+	return a.printPublished(s, out, lines, added)
+}
+
+// printPublished says whether clients get what was published: a release is offered only
+// when every party lists it.
+func (a *app) printPublished(s *site, out change, lines, added []string) error {
+	if len(added) > 0 {
+		waits, err := a.waitingFor(s, added)
+		if err != nil {
+			return err
+		}
+		offered := len(waits) == 0
+		out.Offered, out.Waits = &offered, waits
+		if offered {
+			lines = append(lines, "published and OFFERED")
+		} else {
+			lines = append(lines, "published. NOT OFFERED yet: waits for "+strings.Join(waits, " and "))
+		}
+	} else {
+		lines = append(lines, "published")
+	}
+	return a.print(out, lines...)
+}
+
+// waitingFor returns the parties that have not approved one of the paths.
+func (a *app) waitingFor(s *site, paths []string) ([]string, error) {
+	chain, err := s.Chain(a.ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, p := range chain[len(chain)-1].Charter().Parties() {
+		pending, err := s.Pending(a.ctx, p.Name)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(pending, func(x repo.Pending) bool { return slices.Contains(paths, x.Path) }) {
+			out = append(out, p.Name)
+		}
+	}
+	return out, nil
+}
+
+// saveDraft writes a draft to a file and nothing else.
+func saveDraft(d *repo.Draft, path string) error {
+	data, err := d.Bytes()
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(path, data, 0o644)
+}

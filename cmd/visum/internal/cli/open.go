@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/term"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/keys"
+	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// site is an open repository: its storage, what this identity trusts, and a handle.
+type site struct {
+	*repo.Repo
+	storage  storage.Storage
+	pin      []byte
+	party    string // that acts; "" if the identity has none
+	loopback bool
+	repoID   string
+	signers  []tuf.Signer
+}
+
+// open returns the repository of the working folder with the keys of the identity.
+func (a *app) open() (*site, error) {
+	folder, err := a.readFolder()
+	if err != nil {
+		return nil, err
+	}
+	id, err := a.readIdentity()
+	if err != nil {
+		return nil, err
+	}
+	store, err := a.openStorage(folder.Storage)
+	if err != nil {
+		return nil, err
+	}
+	s := &site{storage: store, repoID: folder.RepoID}
+	cfg := &repo.Config{Now: a.Now, Labels: map[string]string{}}
+	mine := slices.DeleteFunc(slices.Clone(id.Repositories), func(r identityRepo) bool { return r.RepoID != folder.RepoID })
+	switch {
+	case len(mine) > 1 && a.as == "":
+		var parties []string
+		for _, r := range mine {
+			parties = append(parties, r.Party)
+		}
+		return nil, usage("the identity takes part in repository %s as %s: choose one with --as", folder.RepoID, strings.Join(parties, " and as "))
+	case a.as != "":
+		mine = slices.DeleteFunc(mine, func(r identityRepo) bool { return r.Party != a.as })
+		if len(mine) == 0 {
+			return nil, usage("the identity has no party %s in repository %s", text.Name(a.as), folder.RepoID)
+		}
+	case len(mine) == 0:
+		return nil, usage("the identity does not know repository %s: it needs a pin and a ledger for it", folder.RepoID)
+	}
+	me := mine[0]
+	if s.pin, err = os.ReadFile(id.path(me.Pin)); err != nil {
+		return nil, err
+	}
+	s.party, s.loopback = me.Party, me.UnsafeLoopback
+	cfg.Pin, cfg.Party, cfg.UnsafeLoopback = s.pin, me.Party, me.UnsafeLoopback
+	cfg.Ledger = repo.DirLedger(id.path(me.Ledger))
+	if s.signers, err = a.signers(id, me.Party, cfg.Labels); err != nil {
+		return nil, err
+	}
+	cfg.Signers = s.signers
+	s.Repo = repo.New(store, cfg)
+	return s, nil
+}
+
+// openStorage opens a storage by its path.
+func (a *app) openStorage(uri string) (storage.Storage, error) {
+	if scheme, _, ok := strings.Cut(uri, ":"); ok && len(scheme) > 1 && scheme != "file" {
+		return nil, usage("%s: storages of this kind are not supported", text.Quote(uri))
+	}
+	path := strings.TrimPrefix(uri, "file:")
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(a.folder, path)
+	}
+	return storage.Dir(path), nil
+}
+
+// signers returns the keys of a party in the key ring. They are opened at their first
+// signature, so that a command that signs nothing asks for no passphrase.
+func (a *app) signers(id *identity, party string, labels map[string]string) ([]tuf.Signer, error) {
+	var out []tuf.Signer
+	for _, k := range id.Keys {
+		if k.Party != party {
+			continue
+		}
+		key, err := a.publicKey(id, k)
+		if err != nil {
+			return nil, err
+		}
+		labels[key.ID()] = k.Label
+		out = append(out, &lazySigner{app: a, id: id, entry: k, key: key})
+	}
+	return out, nil
+}
+
+// publicKey returns the public key of an entry of the key ring.
+func (a *app) publicKey(id *identity, k identityKey) (tuf.Key, error) {
+	if path, ok := strings.CutPrefix(k.URI, "file:"); ok {
+		key, _, err := keys.ReadPublic(id.path(strings.TrimPrefix(path, "//")))
+		if err != nil {
+			return tuf.Key{}, fmt.Errorf("key %s: %w", text.Name(k.Label), err)
+		}
+		return key, nil
+	}
+	s, err := a.openKey(id, k)
+	if err != nil {
+		return tuf.Key{}, err
+	}
+	return s.Key(), nil
+}
+
+// openKey opens a key with its passphrase.
+func (a *app) openKey(id *identity, k identityKey) (tuf.Signer, error) {
+	uri := k.URI
+	if path, ok := strings.CutPrefix(uri, "file:"); ok && !strings.HasPrefix(path, "//") {
+		uri = keys.FileURI(id.path(path))
+	}
+	s, err := keys.Open(a.ctx, uri, &keys.Options{Passphrase: a.passphrase, AgentSocket: a.Getenv("SSH_AUTH_SOCK")})
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", text.Name(k.Label), err)
+	}
+	return s, nil
+}
+
+// lazySigner opens its key at the first signature.
+type lazySigner struct {
+	app   *app
+	id    *identity
+	entry identityKey
+	key   tuf.Key
+
+	once sync.Once
+	s    tuf.Signer
+	err  error
+}
+
+func (l *lazySigner) Key() tuf.Key { return l.key }
+
+func (l *lazySigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
+	l.once.Do(func() {
+		if l.s, l.err = l.app.openKey(l.id, l.entry); l.err == nil && l.s.Key() != l.key {
+			l.err = fmt.Errorf("key %s: its public half is not the one that was read before", text.Name(l.entry.Label))
+		}
+	})
+	if l.err != nil {
+		return nil, l.err
+	}
+	return l.s.Sign(ctx, payload)
+}
+
+// passphrase returns the passphrase of a key file: from a file, or from the terminal.
+func (a *app) passphrase(_ context.Context, uri string) ([]byte, error) {
+	path := a.passFile
+	if path == "" {
+		path = a.Getenv("VISUM_PASSPHRASE_FILE")
+	}
+	if path != "" {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		return []byte(strings.TrimRight(string(data), "\r\n")), nil
+	}
+	if !a.terminal() {
+		return nil, usage("%s: there is no terminal to ask for its passphrase; --passphrase-file names a file with it", text.Quote(uri))
+	}
+	fmt.Fprintf(a.Err, "passphrase of %s: ", text.Quote(uri))
+	defer fmt.Fprintln(a.Err)
+	data, err := term.ReadPassword(int(a.In.Fd()))
+	if err == nil && len(data) == 0 {
+		err = errors.New("no passphrase was given")
+	}
+	return data, err
+}

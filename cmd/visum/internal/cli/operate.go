@@ -1,0 +1,351 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/durable"
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// parseAge reads a duration with days, such as 21d or 12h.
+func parseAge(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n int
+		if _, err := fmt.Sscanf(days, "%d", &n); err != nil || n < 0 || n > 3660 || fmt.Sprint(n) != days {
+			return 0, usage("%s: want a number of days, such as 21d", text.Quote(s))
+		}
+		return time.Duration(n) * 24 * time.Hour, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, usage("%s: want a duration, such as 12h or 21d", text.Quote(s))
+	}
+	return d, nil
+}
+
+// dueRole is a role in the output of status.
+type dueRole struct {
+	Role    string         `json:"role"`
+	Version int64          `json:"version"`
+	Party   string         `json:"party,omitempty"`
+	Expires time.Time      `json:"expires"`
+	Urgency string         `json:"urgency"`
+	CanSign bool           `json:"can_sign"`
+	Needs   []repo.Missing `json:"needs"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	var within string
+	cmd := &cobra.Command{Use: "status", Short: "Show when roles expire and who must renew them; exit status 3 if anything is due", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			ahead, err := parseAge(within)
+			if err != nil {
+				return err
+			}
+			s, err := a.open()
+			if err != nil {
+				return err
+			}
+			st, err := s.Status(a.ctx, a.Now().Add(ahead))
+			if err != nil {
+				return err
+			}
+			due := []dueRole{}
+			for _, d := range st.Due {
+				due = append(due, dueRole{d.Role, d.Version, d.Party, d.Expires, d.Urgency.String(), d.CanSign, d.Needs})
+			}
+			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": st.Dates, "unfinished": st.Unfinished, "ahead_seconds": int64(st.Ahead / time.Second)}, st.String()); err != nil {
+				return err
+			}
+			if st.Urgency() > repo.UrgencyFine || st.Unfinished {
+				return errFound
+			}
+			return nil
+		}}
+	cmd.Flags().StringVar(&within, "within", "0s", "report what will be due by then, such as 21d")
+	return cmd
+}
+
+func (a *app) renewCommand() *cobra.Command {
+	return &cobra.Command{Use: "renew", Short: "Sign again what expires soon, with the keys of the identity", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.open()
+			if err != nil {
+				return err
+			}
+			if err := s.Renew(a.ctx); err != nil {
+				return err
+			}
+			return a.print(map[string]any{"renewed": true}, "renewed")
+		}}
+}
+
+// finding is a finding of fsck in the output.
+type finding struct {
+	Kind     mirror.FindingKind `json:"kind"`
+	Copy     string             `json:"copy,omitempty"`
+	Name     string             `json:"name"`
+	Text     string             `json:"text"`
+	Harmless bool               `json:"harmless"`
+}
+
+func (a *app) fsckCommand() *cobra.Command {
+	var mirrors []string
+	cmd := &cobra.Command{Use: "fsck", Short: "Verify every file of the repository, and mirrors of it; exit status 3 if anything is wrong", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.open()
+			if err != nil {
+				return err
+			}
+			var copies []mirror.Mirror
+			for _, m := range mirrors {
+				src, err := a.openSource(m)
+				if err != nil {
+					return err
+				}
+				copies = append(copies, mirror.Mirror{Name: m, Source: src})
+			}
+			report, err := mirror.Verify(a.ctx, s.storage, s.pin, &mirror.Options{Now: a.Now, UnsafeLoopback: s.loopback}, copies...)
+			if err != nil {
+				return err
+			}
+			found := []finding{}
+			for _, f := range report.Findings {
+				found = append(found, finding{f.Kind, f.Copy, f.Name, f.Text, f.Harmless()})
+			}
+			if err := a.print(map[string]any{"ok": report.OK(), "root": report.Root, "timestamp": report.Timestamp, "snapshot": report.Snapshot, "roles": report.Roles,
+				"targets": report.Targets, "bytes": report.Bytes, "findings": found, "recoveries": report.Recoveries}, report.String()); err != nil {
+				return err
+			}
+			if !report.OK() {
+				return errFound
+			}
+			return nil
+		}}
+	cmd.Flags().StringArrayVar(&mirrors, "mirror", nil, "URL or directory of a mirror that must have the same files; may be repeated")
+	return cmd
+}
+
+// openSource opens a directory or a base URL for reading.
+func (a *app) openSource(where string) (storage.Source, error) {
+	if strings.HasPrefix(where, "https://") || strings.HasPrefix(where, "http://") {
+		base := strings.TrimSuffix(where, "/") + "/"
+		return client.HTTPSource(base+"metadata/", base+"targets/"), nil
+	}
+	s, err := a.openStorage(where)
+	if err != nil {
+		return nil, err
+	}
+	return storage.SourceOf(s), nil
+}
+
+func (a *app) pruneCommand() *cobra.Command {
+	var drafts string
+	cmd := &cobra.Command{Use: "prune", Short: "Remove metadata and targets that no client requests any more", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			age, err := parseAge(drafts)
+			if err != nil {
+				return err
+			}
+			s, err := a.open()
+			if err != nil {
+				return err
+			}
+			files, err := s.Prune(a.ctx, &repo.PruneOptions{Drafts: age, DryRun: a.dryRun})
+			if err != nil {
+				return err
+			}
+			names, lines, bytes := []string{}, []string{}, int64(0)
+			for _, f := range files {
+				names, lines, bytes = append(names, f.Name), append(lines, text.Name(f.Name)), bytes+f.Size
+			}
+			did := "removed"
+			if a.dryRun {
+				did = "would remove"
+			}
+			return a.print(map[string]any{"removed": names, "bytes": bytes, "dry_run": a.dryRun}, append(lines, fmt.Sprintf("%s %d files of %d bytes", did, len(names), bytes))...)
+		}}
+	cmd.Flags().StringVar(&drafts, "drafts", "0s", "minimum age of unlisted files, which a draft may list; 0s: 30 days")
+	cmd.Flags().BoolVar(&a.dryRun, "dry-run", false, "report files and remove none")
+	return cmd
+}
+
+func (a *app) cloneCommand() *cobra.Command {
+	var pinFile string
+	var loopback bool
+	cmd := &cobra.Command{Use: "clone FROM DIR", Short: "Update DIR to a verified mirror of a repository", Args: cobra.ExactArgs(2),
+		Long: "clone verifies everything from the pin on before it writes it. FROM is a base URL, whose metadata/ and\ntargets/ are read, or a directory.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			pin, err := readPin(pinFile)
+			if err != nil {
+				return err
+			}
+			src, err := a.openSource(args[0])
+			if err != nil {
+				return err
+			}
+			files := 0
+			opt := &mirror.Options{Now: a.Now, UnsafeLoopback: loopback, Progress: func(p storage.Progress) { files = max(files, p.Files) },
+				Skipped: func(f mirror.Finding) { a.note("%s", f) }}
+			if err := mirror.Clone(a.ctx, storage.Dir(args[1]), src, pin, opt); err != nil {
+				return err
+			}
+			return a.print(map[string]any{"files": files, "directory": args[1]}, fmt.Sprintf("%s is up to date: %d files written or checked", text.Name(args[1]), files))
+		}}
+	pinFlags(cmd, &pinFile, &loopback)
+	return cmd
+}
+
+func pinFlags(cmd *cobra.Command, pin *string, loopback *bool) {
+	cmd.Flags().StringVar(pin, "pin", "", "file with the pin, the only thing that is trusted")
+	cmd.Flags().BoolVar(loopback, "unsafe-loopback", false, "permit http: locations on this machine, for development")
+}
+
+func readPin(path string) ([]byte, error) {
+	if path == "" {
+		return nil, usage("--pin is required: nothing else is trusted")
+	}
+	return os.ReadFile(path)
+}
+
+// pinFingerprint is the sha256 of a pin in its canonical form, as sha256sum shows it.
+func pinFingerprint(pin []byte) (string, error) {
+	p, err := tuf.OpenPin(pin, &tuf.Options{UnsafeLoopback: true})
+	if err != nil {
+		return "", err
+	}
+	return p.Fingerprint(), nil
+}
+
+func (a *app) bundleCommand() *cobra.Command {
+	var metadata bool
+	var prefixes []string
+	cmd := &cobra.Command{Use: "bundle FILE", Short: "Write a zip file for machines without a network", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) (err error) {
+			s, err := a.open()
+			if err != nil {
+				return err
+			}
+			f, err := durable.Create(args[0])
+			if err != nil {
+				return err
+			}
+			defer f.Abort()
+			var use *mirror.BundleUse
+			opt := &mirror.BundleOptions{Options: mirror.Options{UnsafeLoopback: s.loopback, Skipped: func(f mirror.Finding) { a.note("%s", f) }},
+				Metadata: metadata, Report: func(u mirror.BundleUse) { use = &u }}
+			if len(prefixes) > 0 {
+				opt.Targets = func(path string) bool {
+					for _, p := range prefixes {
+						if strings.HasPrefix(path, p) {
+							return true
+						}
+					}
+					return false
+				}
+			}
+			if err := mirror.Bundle(a.ctx, f, s.storage, s.pin, opt); err != nil {
+				return err
+			}
+			if err := f.Commit(); err != nil {
+				return err
+			}
+			line, result := text.Name(args[0])+": all roots", map[string]any{"file": args[0]}
+			if use != nil {
+				result["until"] = use.Until
+				line += ", usable until " + text.Time(use.Until)
+			}
+			return a.print(result, line)
+		}}
+	cmd.Flags().BoolVar(&metadata, "metadata", false, "add the current metadata")
+	cmd.Flags().StringArrayVar(&prefixes, "targets", nil, "add the metadata and the targets below this prefix; may be repeated")
+	return cmd
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var listen string
+	cmd := &cobra.Command{Use: "serve", Short: "Serve the repository over HTTP until interrupted", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			folder, err := a.readFolder()
+			if err != nil {
+				return err
+			}
+			s, err := a.openStorage(folder.Storage)
+			if err != nil {
+				return err
+			}
+			return a.serveHTTP(listen, s)
+		}}
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8722", "address of the server")
+	return cmd
+}
+
+func (a *app) getCommand() *cobra.Command {
+	var pinFile, dir, out, from string
+	var loopback, explain bool
+	var q client.Query
+	cmd := &cobra.Command{Use: "get PRODUCT", Short: "Download the newest approved release, as a product does", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			pin, err := readPin(pinFile)
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				return usage("--out is required: the file to write")
+			}
+			cfg := &client.Config{Dir: dir, Now: a.Now, UnsafeLoopback: loopback, UserAgent: "visum get"}
+			if dir == "" {
+				cfg.Store = client.MemStore()
+			}
+			if from != "" {
+				src, err := a.openSource(from)
+				if err != nil {
+					return err
+				}
+				cfg.Sources = []client.Source{src}
+			}
+			c, err := client.New(pin, cfg)
+			if err != nil {
+				return err
+			}
+			view, err := c.Refresh(a.ctx)
+			if err != nil {
+				return err
+			}
+			q.Product = args[0]
+			rel, err := view.Latest(a.ctx, q)
+			if explain {
+				for _, d := range rel.Decisions {
+					a.note("%s", d)
+				}
+			}
+			if err != nil {
+				return err
+			}
+			if err := c.Save(a.ctx, rel.Approved, out); err != nil {
+				return err
+			}
+			return a.print(map[string]any{"product": rel.Product, "version": rel.Version, "path": rel.Approved.Path(), "sha256": rel.Approved.SHA256(), "length": rel.Approved.Length(),
+				"by": rel.Approved.Signoffs(), "root": view.Root().Version(), "file": out}, fmt.Sprintf("%s@%s: %s, in %s", text.Name(rel.Product), text.Name(rel.Version), rel.Approved, text.Name(out)))
+		}}
+	pinFlags(cmd, &pinFile, &loopback)
+	f := cmd.Flags()
+	f.StringVar(&q.Channel, "channel", "stable", "channel")
+	f.StringVar(&q.Platform, "platform", "any", "GOOS/GOARCH")
+	f.StringVar(&q.Installed, "installed", "", "installed version; only newer ones are offered")
+	f.StringVar(&dir, "state", "", "directory for the client's state, which protects against rollback; without it nothing is kept")
+	f.StringVar(&from, "from", "", "directory or base URL to read, in addition to the locations of the charter")
+	f.StringVarP(&out, "out", "o", "", "file to write")
+	f.BoolVar(&explain, "explain", false, "print every decision")
+	return cmd
+}

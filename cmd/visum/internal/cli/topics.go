@@ -1,0 +1,24 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// topics are the pages of help that belong to no command.
+func topics() []*cobra.Command {
+	return []*cobra.Command{
+		{Use: "exit-status", Short: "What the exit status of a command means", Long: `The exit status is the same for every command:
+
+  0  done
+  1  error, also: could not look
+  2  usage: the command line or the configuration is wrong, or a question could not be asked
+  3  looked and found something: roles that are due, findings, releases that wait
+  4  the repository changed concurrently: run the command again
+  5  signatures are missing
+  6  refused as untrusted`},
+		{Use: "environment", Short: "Environment variables that visum reads", Long: `  VISUM_IDENTITY         the identity file; --identity has precedence
+  VISUM_PASSPHRASE_FILE  a file with the passphrase of key files; --passphrase-file has precedence
+  SSH_AUTH_SOCK          the socket of the ssh-agent, for keys with ssh-agent: URIs
+  HTTPS_PROXY, NO_PROXY  proxies for get and clone, as net/http reads them`},
+	}
+}
