@@ -70,15 +70,16 @@ func readTOML(path string, v any) error {
 	if err != nil {
 		return usage("%s: %w", text.Name(path), err)
 	}
-	for _, k := range meta.Undecoded() {
-		name := k[len(k)-1]
-		line := lineOf(data, name)
-		if _, ok := v.(*folderConfig); ok && slices.Contains(identityOnly, k[0]) {
-			return usage("%s: line %d: %s belongs in the identity file, since it decides trust: a folder that comes from another party must not set it", text.Name(path), line, text.Name(name))
-		}
-		return usage("%s: line %d: unknown member %s", text.Name(path), line, text.Name(k.String()))
+	unknown := meta.Undecoded()
+	if len(unknown) == 0 {
+		return nil
 	}
-	return nil
+	k := unknown[0]
+	line := lineOf(data, k[len(k)-1])
+	if _, ok := v.(*folderConfig); ok && slices.Contains(identityOnly, k[0]) {
+		return usage("%s: line %d: %s belongs in the identity file, since it decides trust: a folder that comes from another party must not set it", text.Name(path), line, text.Name(k.String()))
+	}
+	return usage("%s: line %d: unknown member %s", text.Name(path), line, text.Name(k.String()))
 }
 
 // lineOf returns the first line that mentions a name, from 1; 0 if none does.
