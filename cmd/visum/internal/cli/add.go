@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -87,9 +86,9 @@ func releaseFields(rel *tuf.Release, source, notes, rollout string) error {
 		rel.Source = tuf.SourceRef{URI: source[:i], Revision: source[i+1:]}
 	}
 	if rollout != "" {
-		n, err := strconv.Atoi(strings.TrimSuffix(rollout, "%"))
-		if err != nil || n < 0 || n > 100 || !strings.HasSuffix(rollout, "%") {
-			return usage("--rollout %s: want 0%% to 100%%", text.Quote(rollout))
+		n, err := percent(rollout)
+		if err != nil {
+			return err
 		}
 		rel.Rollout = &tuf.Rollout{Percent: n}
 	}

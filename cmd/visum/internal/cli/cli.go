@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -57,7 +58,7 @@ func statusOf(err error) int {
 	switch {
 	case err == nil:
 		return statusDone
-	case errors.Is(err, errFound):
+	case errors.Is(err, errFound), errors.Is(err, client.ErrUpToDate): // of get: nothing is offered
 		return statusFound
 	case errors.As(err, &bad):
 		return statusUsage

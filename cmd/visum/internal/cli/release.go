@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/tuf"
+)
+
+// releaseID reads PRODUCT@VERSION.
+func releaseID(s string) (repo.ReleaseID, error) {
+	product, version, ok := strings.Cut(s, "@")
+	if !ok || product == "" || version == "" {
+		return repo.ReleaseID{}, usage("%s: want PRODUCT@VERSION", text.Quote(s))
+	}
+	return repo.ReleaseID{Product: product, Version: version}, nil
+}
+
+// percent reads a share of machines: 0% to 100%.
+func percent(s string) (int, error) {
+	n, err := strconv.Atoi(strings.TrimSuffix(s, "%"))
+	if err != nil || n < 0 || n > 100 || !strings.HasSuffix(s, "%") {
+		return 0, usage("%s: want 0%% to 100%%", text.Quote(s))
+	}
+	return n, nil
+}
+
+// stage makes a draft of an edit as the identity's party, and finishes it as the flags
+// say.
+func (a *app) stage(flags changeFlags, edit func(tx *repo.Tx, party string) error) error {
+	s, err := a.open()
+	if err != nil {
+		return err
+	}
+	d, err := s.Stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
+	if err != nil {
+		return err
+	}
+	return a.finish(s, d, flags, nil)
+}
+
+func (a *app) promoteCommand() *cobra.Command {
+	var p repo.Promotion
+	var rollout string
+	var flags changeFlags
+	cmd := &cobra.Command{Use: "promote PRODUCT@VERSION", Short: "List a release in another channel too, with the same bytes", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			id, err := releaseID(args[0])
+			if err != nil {
+				return err
+			}
+			if p.From == "" || p.To == "" {
+				return usage("--from and --to are required")
+			}
+			if rollout != "" {
+				n, err := percent(rollout)
+				if err != nil {
+					return err
+				}
+				p.Rollout = &tuf.Rollout{Percent: n}
+			}
+			p.Product, p.Version = id.Product, id.Version
+			return a.stage(flags, func(tx *repo.Tx, party string) error { return tx.Promote(party, p) })
+		}}
+	f := cmd.Flags()
+	f.StringVar(&p.From, "from", "beta", "channel that has the release")
+	f.StringVar(&p.To, "to", "stable", "channel that gets it")
+	f.StringVar(&rollout, "rollout", "", "share of the machines that get it in the new channel, such as 10%")
+	a.changeFlags(cmd, &flags)
+	return cmd
+}
+
+func (a *app) rolloutCommand() *cobra.Command {
+	var channel string
+	var flags changeFlags
+	cmd := &cobra.Command{Use: "rollout PRODUCT@VERSION PERCENT|halt", Short: "Set the share of machines that get a release", Args: cobra.ExactArgs(2),
+		Example: "  visum rollout kestrel@1.5.0 50% --publish\n  visum rollout kestrel@1.5.0 halt --publish",
+		RunE: func(_ *cobra.Command, args []string) error {
+			id, err := releaseID(args[0])
+			if err != nil {
+				return err
+			}
+			n := 0
+			if args[1] != "halt" {
+				if n, err = percent(args[1]); err != nil {
+					return err
+				}
+			}
+			return a.stage(flags, func(tx *repo.Tx, party string) error { return tx.SetRollout(party, id, channel, n) })
+		}}
+	cmd.Flags().StringVar(&channel, "channel", "stable", "channel")
+	a.changeFlags(cmd, &flags)
+	return cmd
+}
+
+func (a *app) removeCommand() *cobra.Command {
+	var flags changeFlags
+	cmd := &cobra.Command{Use: "remove PATH...", Short: "Take targets out of the lists of this party", Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.stage(flags, func(tx *repo.Tx, party string) error {
+				for _, target := range args {
+					if err := tx.Remove(party, target); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}}
+	a.changeFlags(cmd, &flags)
+	return cmd
+}
+
+func (a *app) syncCommand() *cobra.Command {
+	var flags changeFlags
+	cmd := &cobra.Command{Use: "sync FOLDER PREFIX", Short: "Make the files of a folder the plain files below a prefix", Args: cobra.ExactArgs(2),
+		Long: "sync lists every regular file of FOLDER below PREFIX, such as rules/, as a target without release data.\nFiles with the same bytes are left as they are. sync removes nothing.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			files, err := plainFiles(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			return a.stage(flags, func(tx *repo.Tx, party string) error {
+				for _, f := range files {
+					if err := addPlain(tx, party, f); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}}
+	a.changeFlags(cmd, &flags)
+	return cmd
+}
+
+// maxSynced bounds the files of one sync.
+const maxSynced = 1 << 20
+
+// plainFiles are the regular files of a folder, with their target paths.
+func plainFiles(dir, prefix string) ([]releaseFile, error) {
+	if !strings.HasSuffix(prefix, "/") {
+		return nil, usage("%s: a prefix ends in a slash", text.Quote(prefix))
+	}
+	var out []releaseFile
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			return nil
+		case !d.Type().IsRegular():
+			return usage("%s: not a regular file", text.Name(name))
+		case len(out) == maxSynced:
+			return usage("%s: more than %d files", text.Name(dir), maxSynced)
+		}
+		rel, err := filepath.Rel(dir, name)
+		if err != nil {
+			return err
+		}
+		out = append(out, releaseFile{name: name, path: path.Join(prefix, filepath.ToSlash(rel))})
+		return nil
+	})
+	return out, err
+}
+
+func addPlain(tx *repo.Tx, party string, f releaseFile) error {
+	file, err := os.Open(f.name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return tx.Add(party, f.path, file, nil)
+}
+
+func (a *app) holdCommand() *cobra.Command {
+	var reason, length string
+	var flags changeFlags
+	cmd := &cobra.Command{Use: "hold PRODUCT@VERSION", Short: "Stop new installs of a release for some time", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			id, err := releaseID(args[0])
+			if err != nil {
+				return err
+			}
+			if reason == "" {
+				return usage("--reason is required")
+			}
+			d, err := parseAge(length)
+			if err != nil {
+				return err
+			}
+			until := a.Now().UTC().Add(d)
+			return a.stage(flags, func(tx *repo.Tx, _ string) error { return tx.HoldRelease(id, reason, until) })
+		}}
+	cmd.Flags().StringVar(&reason, "reason", "", "reason, which clients show")
+	cmd.Flags().StringVar(&length, "for", "24h", "how long, such as 24h or 3d; the class has a maximum")
+	a.changeFlags(cmd, &flags)
+	return cmd
+}
+
+func (a *app) unholdCommand() *cobra.Command {
+	var flags changeFlags
+	cmd := &cobra.Command{Use: "unhold PRODUCT@VERSION", Short: "End a hold", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			id, err := releaseID(args[0])
+			if err != nil {
+				return err
+			}
+			return a.stage(flags, func(tx *repo.Tx, _ string) error { return tx.UnholdRelease(id) })
+		}}
+	a.changeFlags(cmd, &flags)
+	return cmd
+}
+
+func (a *app) recallCommand() *cobra.Command {
+	var reason string
+	var flags changeFlags
+	cmd := &cobra.Command{Use: "recall PRODUCT@VERSION", Short: "State that a release should not run any more", Args: cobra.ExactArgs(1),
+		Long: "recall takes a release out of the lists of this party, and tells products that run it. To list the same\nbytes again, this party needs a reason (visum review approve --reinstate).",
+		RunE: func(_ *cobra.Command, args []string) error {
+			id, err := releaseID(args[0])
+			if err != nil {
+				return err
+			}
+			if reason == "" {
+				return usage("--reason is required")
+			}
+			return a.stage(flags, func(tx *repo.Tx, party string) error { return tx.RecallRelease(party, id, reason) })
+		}}
+	cmd.Flags().StringVar(&reason, "reason", "", "reason, which clients show")
+	a.changeFlags(cmd, &flags)
+	return cmd
+}
