@@ -1,6 +1,6 @@
 // Package cli has the commands of the tool visum. Each command is a thin layer over the
 // packages of the module: it reads the configuration, calls them, and prints what they
-// return, for people or as JSON.
+// return, as text or as JSON.
 package cli
 
 import (

@@ -33,7 +33,7 @@ func (a *app) keyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Make and list keys"}
 	var party string
 	fresh := &cobra.Command{Use: "new LABEL", Short: "Make a key file with a passphrase and add it to the key ring", Args: cobra.ExactArgs(1),
-		Long: "new makes an ed25519 key in the folder keys beside the identity file, encrypted with a passphrase,\nand adds it to the key ring under LABEL. The label also states the key's purpose, such as \"vendor root\".",
+		Long: "new makes an ed25519 key in the folder keys next to the identity file, encrypted with a passphrase,\nand adds it to the key ring under LABEL. The label also states the key's purpose, such as \"vendor root\".",
 		RunE: func(_ *cobra.Command, args []string) error {
 			id, err := a.readIdentity()
 			if err != nil {
@@ -94,7 +94,7 @@ func (a *app) keyLine(id *identity, k identityKey) (keyLine, error) {
 	return keyLine{k.Label, k.URI, k.Party, key.ID(), key.Scheme, print}, nil
 }
 
-// newKey makes a key file beside the identity file and adds it to the key ring, which the
+// newKey makes a key file next to the identity file and adds it to the key ring, which the
 // caller writes. Without a passphrase the file is not encrypted.
 func (a *app) newKey(id *identity, label, party string, passphrase []byte) (keyLine, error) {
 	name := strings.Map(func(r rune) rune {

@@ -120,7 +120,7 @@ func (a *app) removeCommand() *cobra.Command {
 
 func (a *app) syncCommand() *cobra.Command {
 	var flags changeFlags
-	cmd := &cobra.Command{Use: "sync FOLDER PREFIX", Short: "Make the files of a folder the plain files below a prefix", Args: cobra.ExactArgs(2),
+	cmd := &cobra.Command{Use: "sync FOLDER PREFIX", Short: "List the files of a folder as targets without release data below a prefix", Args: cobra.ExactArgs(2),
 		Long: "sync lists every regular file of FOLDER below PREFIX, such as rules/, as a target without release data.\nFiles with the same bytes are left as they are. sync removes nothing.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			files, err := plainFiles(args[0], args[1])
