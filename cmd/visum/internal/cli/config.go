@@ -30,8 +30,8 @@ type identity struct {
 type identityRepo struct {
 	RepoID string `toml:"repo_id"` // 32 lower-case hex digits
 	Party  string `toml:"party,omitempty"`
-	Pin    string `toml:"pin"`    // path of the trust anchor
-	Ledger string `toml:"ledger"` // path of the ledger's directory
+	Pin    string `toml:"pin,omitempty"` // path of the trust anchor; "": the roots in the ledger
+	Ledger string `toml:"ledger"`        // path of the ledger's directory
 	// UnsafeLoopback permits http:// locations on this machine, for development.
 	UnsafeLoopback bool `toml:"unsafe_loopback,omitempty"`
 }

@@ -53,9 +53,12 @@ func (a *app) draftCommand() *cobra.Command {
 			}
 			return fmt.Errorf("%w: %d rules", repo.ErrUnsigned, len(lines))
 		}}
+	var digest string
 	sign := &cobra.Command{Use: "sign FILE", Short: "Sign a draft with the keys of the identity, after the rules of its ledger", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.signDraft(args[0]) }}
-	sign.Flags().BoolVar(&a.yes, "yes", false, "answer the question whether to sign")
+		Long: `sign shows what a draft changes and asks. --digest answers the question for exactly the draft with that digest,
+which visum draft show prints.`,
+		RunE: func(_ *cobra.Command, args []string) error { return a.signDraft(args[0], digest) }}
+	sign.Flags().StringVar(&digest, "digest", "", "digest of the draft that was examined; without it a person is asked")
 	merge := &cobra.Command{Use: "merge FILE OTHER...", Short: "Add the signatures of other copies of a draft to FILE", Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := repo.LoadDraft(args[0])
@@ -101,7 +104,7 @@ func (a *app) openDraft(path string) (*site, *repo.Draft, error) {
 
 // signDraft shows a draft, asks, and adds the signatures of the identity's keys to the
 // file. Keys that may not sign anything in it are skipped.
-func (a *app) signDraft(path string) error {
+func (a *app) signDraft(path, digest string) error {
 	s, d, err := a.openDraft(path)
 	if err != nil {
 		return err
@@ -115,8 +118,15 @@ func (a *app) signDraft(path string) error {
 			a.note("%s", c)
 		}
 	}
-	if err := a.confirm("sign?"); err != nil {
-		return err
+	switch {
+	case digest != "" && digest != d.Digest():
+		return fmt.Errorf("%s: %w: its digest is %s", text.Name(path), repo.ErrOtherDraft, d.Digest())
+	case digest == "" && !a.terminal():
+		return usage("sign?: there is no terminal to ask; --digest names the draft that was examined")
+	case digest == "":
+		if err := a.confirm("sign?"); err != nil {
+			return err
+		}
 	}
 	signed := 0
 	for _, signer := range s.signers {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,13 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/keys"
 )
+
+// publicJSON is a public key as in metadata.
+type publicJSON struct {
+	Type   string            `json:"keytype"`
+	Scheme string            `json:"scheme"`
+	Value  map[string]string `json:"keyval"`
+}
 
 // keyLine is a key of the key ring in the output.
 type keyLine struct {
@@ -78,7 +86,25 @@ func (a *app) keyCommand() *cobra.Command {
 			}
 			return a.print(map[string]any{"keys": out}, lines...)
 		}}
-	cmd.AddCommand(fresh, list)
+	pub := &cobra.Command{Use: "pub LABEL", Short: "Print the public key as charter documents have it", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			id, err := a.readIdentity()
+			if err != nil {
+				return err
+			}
+			for _, k := range id.Keys {
+				if k.Label != args[0] {
+					continue
+				}
+				key, err := a.publicKey(id, k)
+				if err != nil {
+					return err
+				}
+				return json.NewEncoder(a.Out).Encode(publicJSON{key.Type, key.Scheme, map[string]string{"public": key.Public}})
+			}
+			return usage("the key ring has no key %s", text.Name(args[0]))
+		}}
+	cmd.AddCommand(fresh, list, pub)
 	return cmd
 }
 

@@ -28,6 +28,7 @@ type site struct {
 	loopback bool
 	repoID   string
 	signers  []tuf.Signer
+	labels   map[string]string // of the signers, by key id
 }
 
 // open returns the repository of the working folder with the keys of the identity.
@@ -63,8 +64,10 @@ func (a *app) open() (*site, error) {
 		return nil, usage("the identity does not know repository %s: it needs a pin and a ledger for it", folder.RepoID)
 	}
 	me := mine[0]
-	if s.pin, err = os.ReadFile(id.path(me.Pin)); err != nil {
-		return nil, err
+	if me.Pin != "" { // without a pin, the roots in the ledger are the anchor
+		if s.pin, err = os.ReadFile(id.path(me.Pin)); err != nil {
+			return nil, err
+		}
 	}
 	s.party, s.loopback = me.Party, me.UnsafeLoopback
 	cfg.Pin, cfg.Party, cfg.UnsafeLoopback = s.pin, me.Party, me.UnsafeLoopback
@@ -72,9 +75,18 @@ func (a *app) open() (*site, error) {
 	if s.signers, err = a.signers(id, me.Party, cfg.Labels); err != nil {
 		return nil, err
 	}
-	cfg.Signers = s.signers
+	cfg.Signers, s.labels = s.signers, cfg.Labels
 	s.Repo = repo.New(store, cfg)
 	return s, nil
+}
+
+// anchor returns the pin of the identity file, or one of the newest root, which the ledger
+// vouches for.
+func (s *site) anchor(ctx context.Context) ([]byte, error) {
+	if len(s.pin) > 0 {
+		return s.pin, nil
+	}
+	return s.Pin(ctx)
 }
 
 // openStorage opens a storage by its path.

@@ -115,7 +115,11 @@ func (a *app) fsckCommand() *cobra.Command {
 				}
 				copies = append(copies, mirror.Mirror{Name: m, Source: src})
 			}
-			report, err := mirror.Verify(a.ctx, s.storage, s.pin, &mirror.Options{Now: a.Now, UnsafeLoopback: s.loopback}, copies...)
+			pin, err := s.anchor(a.ctx)
+			if err != nil {
+				return err
+			}
+			report, err := mirror.Verify(a.ctx, s.storage, pin, &mirror.Options{Now: a.Now, UnsafeLoopback: s.loopback}, copies...)
 			if err != nil {
 				return err
 			}
@@ -236,6 +240,10 @@ func (a *app) bundleCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			pin, err := s.anchor(a.ctx)
+			if err != nil {
+				return err
+			}
 			f, err := durable.Create(args[0])
 			if err != nil {
 				return err
@@ -254,7 +262,7 @@ func (a *app) bundleCommand() *cobra.Command {
 					return false
 				}
 			}
-			if err := mirror.Bundle(a.ctx, f, s.storage, s.pin, opt); err != nil {
+			if err := mirror.Bundle(a.ctx, f, s.storage, pin, opt); err != nil {
 				return err
 			}
 			if err := f.Commit(); err != nil {
