@@ -45,7 +45,7 @@ type dueRole struct {
 }
 
 func (a *app) statusCommand() *cobra.Command {
-	var within string
+	var within, textfile string
 	cmd := &cobra.Command{Use: "status", Short: "Show when roles expire and who must renew them; exit status 3 if anything is due", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			ahead, err := parseAge(within)
@@ -60,11 +60,16 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if textfile != "" {
+				if err := writeTextfile(textfile, s.repoID, st, a.Now()); err != nil {
+					return err
+				}
+			}
 			due := []dueRole{}
 			for _, d := range st.Due {
 				due = append(due, dueRole{d.Role, d.Version, d.Party, d.Expires, d.Urgency.String(), d.CanSign, d.Needs})
 			}
-			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": st.Dates, "unfinished": st.Unfinished, "ahead_seconds": int64(st.Ahead / time.Second)}, st.String()); err != nil {
+			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": st.Dates, "unfinished": st.Unfinished, "ahead_seconds": int64(st.Ahead / time.Second)}, text.Line(stopLine(st)), st.String()); err != nil {
 				return err
 			}
 			if st.Urgency() > repo.UrgencyFine || st.Unfinished {
@@ -73,6 +78,7 @@ func (a *app) statusCommand() *cobra.Command {
 			return nil
 		}}
 	cmd.Flags().StringVar(&within, "within", "0s", "report what will be due by then, such as 21d")
+	cmd.Flags().StringVar(&textfile, "textfile", "", "write the status to this file for the textfile collector of Prometheus' node exporter")
 	return cmd
 }
 
