@@ -23,7 +23,9 @@ import (
 func killedAt(cmd *exec.Cmd, dir string, n int) (done int, err error) {
 	runtime.LockOSThread() // a tracer is a thread
 	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	// The process has a process group of its own, so that only its threads are waited for:
+	// this thread of the system may have started children of other tests before.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
@@ -40,7 +42,7 @@ func killedAt(cmd *exec.Cmd, dir string, n int) (done int, err error) {
 	at := pid
 	for signal := 0; ; {
 		_ = syscall.PtraceSyscall(at, signal) // fails if it was killed in the meantime
-		if at, err = syscall.Wait4(-1, &ws, syscall.WALL|noThread, nil); err != nil {
+		if at, err = syscall.Wait4(-pid, &ws, syscall.WALL|noThread, nil); err != nil {
 			return done, err
 		}
 		signal = 0
