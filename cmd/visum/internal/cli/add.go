@@ -16,23 +16,37 @@ import (
 
 func (a *app) addCommand() *cobra.Command {
 	var rel tuf.Release
-	var source, notes, rollout string
+	var source, notes, rollout, take string
 	var approve bool
 	var flags changeFlags
-	cmd := &cobra.Command{Use: "add FILE...", Short: "Add a release", Args: cobra.MinimumNArgs(1),
+	cmd := &cobra.Command{Use: "add FILE...|DIST", Short: "Add a release", Args: cobra.MinimumNArgs(1),
 		Long: `add lists files as a release of a product. Each file is for the platform that --platform names, or
 with several files for the platform in its name, as GOOS-GOARCH or GOOS_GOARCH. The paths are
-PRODUCT/CHANNEL/VERSION/GOOS-GOARCH/NAME. Clients are offered a release when every party lists it.`,
+PRODUCT/CHANNEL/VERSION/GOOS-GOARCH/NAME. Clients are offered a release when every party lists it.
+
+DIST is the output folder of goreleaser: the artifacts, the product, the version and the revision of the
+source are those of its artifacts.json and metadata.json. Of several artifacts for one platform the one
+that needs the lowest processor is taken.`,
 		Example: `  visum add kestrel --product kestrel --version 1.4.0 --platform linux/amd64 --publish
+  visum add dist --channel stable --source git+https://example.org/kestrel --publish
   visum add dist/*.tar.gz --product kestrel --version 1.4.0 --source git+https://example.org/kestrel@9d0c17 --out 1.4.0.draft`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if rel.Product == "" || rel.Version == "" {
-				return usage("--product and --version are required")
-			}
-			if err := releaseFields(&rel, source, notes, rollout); err != nil {
+			dist := len(args) == 1 && isDist(args[0])
+			if err := releaseFields(&rel, source, notes, rollout, dist); err != nil {
 				return err
 			}
-			files, err := releaseFiles(args, rel)
+			var files []releaseFile
+			var err error
+			if dist {
+				var left []string
+				if files, left, err = distFiles(filepath.Clean(args[0]), take, rel); err == nil {
+					a.note("%s", takenLine(files, left))
+				}
+			} else if rel.Product == "" || rel.Version == "" {
+				err = usage("--product and --version are required")
+			} else {
+				files, err = releaseFiles(args, rel)
+			}
 			if err != nil {
 				return err
 			}
@@ -71,19 +85,24 @@ PRODUCT/CHANNEL/VERSION/GOOS-GOARCH/NAME. Clients are offered a release when eve
 	f.StringVar(&notes, "notes", "", "file with the release notes")
 	f.StringVar(&source, "source", "", "source code, as URI@REVISION")
 	f.StringVar(&rollout, "rollout", "", "share of the machines that get the release, such as 10%; without it all do")
+	f.StringVar(&take, "take", "binary", "of the output folder of goreleaser: binary or archive")
 	f.BoolVar(&approve, "approve", false, "approve with the keys of the other parties in the identity file too")
 	a.changeFlags(cmd, &flags)
 	return cmd
 }
 
 // releaseFields fills the fields that flags give in another form.
-func releaseFields(rel *tuf.Release, source, notes, rollout string) error {
+// With dist, the revision of the source may be that of the metadata of goreleaser.
+func releaseFields(rel *tuf.Release, source, notes, rollout string, dist bool) error {
 	if source != "" {
-		i := strings.LastIndexByte(source, '@')
-		if i < 1 || i == len(source)-1 {
+		switch i := strings.LastIndexByte(source, '@'); {
+		case i > 0 && i < len(source)-1:
+			rel.Source = tuf.SourceRef{URI: source[:i], Revision: source[i+1:]}
+		case dist && i < 0:
+			rel.Source.URI = source
+		default:
 			return usage("--source %s: want URI@REVISION", text.Quote(source))
 		}
-		rel.Source = tuf.SourceRef{URI: source[:i], Revision: source[i+1:]}
 	}
 	if rollout != "" {
 		n, err := percent(rollout)

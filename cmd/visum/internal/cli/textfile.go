@@ -38,7 +38,7 @@ func label(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
 }
 
-// stopLine says when clients stop updating if nobody signs anything.
+// stopLine says when clients stop updating if nothing is signed.
 func stopLine(st *repo.Status) string {
 	if len(st.Due) == 0 {
 		return ""
