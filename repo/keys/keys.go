@@ -50,7 +50,8 @@ var ErrNoScheme = errors.New("unsupported key scheme")
 //     go-tuf or OWASP recommend or formerly recommended).
 //   - ssh-agent:SHA256:... (the fingerprint that ssh-add -l shows) and
 //     ssh-agent:COMMENT, percent-encoded: a key in the ssh-agent at
-//     opts.AgentSocket. Ed25519 and ECDSA on P-256 or P-384.
+//     opts.AgentSocket. Ed25519 and ECDSA on P-256 or P-384. OpenSSH's agent
+//     signs metadata of less than 256 KiB only.
 //   - a scheme of opts.Openers.
 //
 // Keys may be ed25519, ECDSA on P-256 or P-384, or, in files, RSA of 2048 to
