@@ -82,6 +82,38 @@ func TestImportsRunOneWay(t *testing.T) {
 	}
 }
 
+// A key store is imported by programs only: client and repo link none of the stores, and
+// each store is a package of its own, which imports neither client nor repo.
+func TestKeyStores(t *testing.T) {
+	const keys = module + "/repo/keys"
+	allowed := []string{keys, keys + "/internal/store", module + "/tuf"}
+	stores := []string{"repo/keys/exec", "repo/keys/internal/store", "repo/keys/keystest"}
+	for _, dir := range stores {
+		for _, path := range imports(t, dir) {
+			if strings.HasPrefix(path, module) && !slices.Contains(allowed, path) && !strings.HasPrefix(path, module+"/internal/") {
+				t.Errorf("%s imports %s", dir, path)
+			}
+		}
+	}
+	out, err := exec.Command("go", "list", "-deps", module+"/client", module+"/repo", module+"/repo/mirror", module+"/repo/relocate", module+"/repo/drill", module+"/tuf/gotuf").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(out), module+"/"); n < 10 {
+		t.Fatalf("only %d packages", n)
+	}
+	for _, path := range strings.Fields(string(out)) {
+		if path == keys || strings.HasPrefix(path, keys+"/") {
+			t.Errorf("client or repo reaches %s", path)
+		}
+	}
+	for _, path := range imports(t, "repo/keys") {
+		if strings.HasPrefix(path, keys+"/") {
+			t.Errorf("repo/keys imports %s, so every program links it", path)
+		}
+	}
+}
+
 // The verifier has no access to network, disk, log or clock.
 func TestVerifierIsPure(t *testing.T) {
 	for _, dir := range []string{"tuf", "tuf/attestation", "internal/wire"} {

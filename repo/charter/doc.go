@@ -50,8 +50,8 @@
 // Marshal writes a key as the object that metadata and pins have, not as PEM. The id of a
 // key is the hash of that object, and other tools write one public key in several ways
 // (ECDSA in hex or PEM). From PEM the id could not be restored, so an unchanged document
-// would change the root. Parse also accepts what people exchange: PEM ("PUBLIC KEY") and
-// a line of an OpenSSH .pub file, of the kinds that [tuf.NewKey] accepts.
+// would change the root. Parse also accepts what people exchange: a text in any form that
+// [keys.ParsePublic] reads.
 //
 // # Defaults
 //

@@ -2,18 +2,14 @@ package charter
 
 import (
 	"cmp"
-	"crypto"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -246,14 +242,10 @@ func (p *parser) readKeys(n *node) {
 	}
 }
 
-// key reads a key: an object as in metadata, PEM, or a line of an OpenSSH .pub file.
+// key reads a key: an object as in metadata, or a text that keys.ParsePublic reads.
 func (p *parser) key(n *node) (tuf.Key, error) {
 	if n.kind == '"' {
-		pub, err := publicKey(n.str)
-		if err != nil {
-			return tuf.Key{}, n.fail("%v", err)
-		}
-		k, err := tuf.NewKey(pub)
+		k, _, err := keys.ParsePublic([]byte(n.str))
 		if err != nil {
 			return tuf.Key{}, n.fail("%v", err)
 		}
@@ -272,28 +264,6 @@ func (p *parser) key(n *node) (tuf.Key, error) {
 		return tuf.Key{}, n.fail("%v", err)
 	}
 	return k, nil
-}
-
-// publicKey reads exactly one public key in the forms that people exchange.
-func publicKey(s string) (crypto.PublicKey, error) {
-	if block, rest := pem.Decode([]byte(s)); block != nil {
-		if block.Type != "PUBLIC KEY" || strings.TrimSpace(string(rest)) != "" {
-			return nil, fmt.Errorf("exactly one PEM block PUBLIC KEY was expected, the first is %s", text.Quote(block.Type))
-		}
-		return x509.ParsePKIXPublicKey(block.Bytes)
-	}
-	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(s))
-	if err != nil {
-		return nil, fmt.Errorf("neither PEM nor a line of an OpenSSH .pub file")
-	}
-	if len(options) > 0 || len(rest) > 0 {
-		return nil, fmt.Errorf("exactly one line of an OpenSSH .pub file was expected, without options")
-	}
-	c, ok := key.(ssh.CryptoPublicKey)
-	if !ok {
-		return nil, fmt.Errorf("an OpenSSH key of type %s, which can't sign metadata", text.Quote(key.Type()))
-	}
-	return c.CryptoPublicKey(), nil
 }
 
 // named returns the keys that a role names by their labels.

@@ -144,6 +144,15 @@ func writeFile(path string, data []byte) error {
 	return w.CommitNew()
 }
 
+// isOwn reports whether data is JSON with a type of its own, such as a file of this
+// package in any version. A key object of TUF has a keytype instead.
+func isOwn(data []byte) bool {
+	var head struct {
+		Type json.RawMessage `json:"type"`
+	}
+	return json.Unmarshal(data, &head) == nil && head.Type != nil
+}
+
 // parseOwn reads the format of this package and checks everything that can be checked
 // without the passphrase.
 func parseOwn(data []byte) (*ownFile, error) {

@@ -60,10 +60,8 @@ func parseForeign(data []byte, block *pem.Block) (crypto.PrivateKey, error) {
 	return nil, fmt.Errorf("PEM block is %q, not a private key", block.Type)
 }
 
+// publicHalf returns the public key of a private key in PEM.
 func publicHalf(data []byte, block *pem.Block) (crypto.PublicKey, error) {
-	if block.Type == "PUBLIC KEY" {
-		return x509.ParsePKIXPublicKey(block.Bytes)
-	}
 	private, err := parseForeign(data, block)
 	if missing, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok && missing.PublicKey != nil {
 		// A security token (sk-) has a public key of a common type, but does not sign

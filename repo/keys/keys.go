@@ -50,8 +50,11 @@ var ErrNoScheme = errors.New("unsupported key scheme")
 //     go-tuf or OWASP recommend or formerly recommended).
 //   - ssh-agent:SHA256:... (the fingerprint that ssh-add -l shows) and
 //     ssh-agent:COMMENT, percent-encoded: a key in the ssh-agent at
-//     opts.AgentSocket. Ed25519 and ECDSA on P-256 or P-384.
-//   - a scheme of opts.Openers.
+//     opts.AgentSocket. Ed25519 and ECDSA on P-256 or P-384. OpenSSH's agent
+//     signs metadata of less than 256 KiB only.
+//   - a scheme of opts.Openers. Packages below this one have openers of the scheme exec
+//     (any program), hashivault and awskms. For gcpkms and azurekms there is none, and
+//     the error names the program for exec that docs/keys.md shows.
 //
 // Keys may be ed25519, ECDSA on P-256 or P-384, or, in files, RSA of 2048 to
 // 8192 bits, which signs with PSS.
@@ -83,7 +86,11 @@ func Open(ctx context.Context, uri string, opts *Options) (tuf.Signer, error) {
 		return openAgent(ctx, rest, opts)
 	}
 	open := opts.Openers[scheme]
-	if open == nil {
+	switch {
+	case open != nil:
+	case scheme == "gcpkms" || scheme == "azurekms":
+		return nil, fmt.Errorf("keys: %.80q: %w %q: use exec: with the program that docs/keys.md of this module shows for this service", uri, ErrNoScheme, scheme)
+	default:
 		return nil, fmt.Errorf("keys: %.80q: %w %q", uri, ErrNoScheme, scheme)
 	}
 	s, err := open(ctx, uri, opts)

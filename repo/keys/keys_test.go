@@ -50,6 +50,28 @@ func TestFileURI(t *testing.T) {
 	wantErr(t, err, context.Canceled)
 }
 
+// Without an opener, these schemes lead to the recipe. A caller can still add one.
+func TestCloudSchemes(t *testing.T) {
+	for _, uri := range []string{"gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k/versions/1", "AzureKMS://vault/key"} {
+		_, err := keys.Open(t.Context(), uri, nil)
+		wantErr(t, err, keys.ErrNoScheme)
+		if !strings.Contains(err.Error(), "exec:") || !strings.Contains(err.Error(), "docs/keys.md") {
+			t.Errorf("%s: %v", uri, err)
+		}
+		own := errors.New("own opener")
+		open := func(context.Context, string, *keys.Options) (tuf.Signer, error) { return nil, own }
+		_, err = keys.Open(t.Context(), uri, &keys.Options{Openers: map[string]keys.Opener{"gcpkms": open, "azurekms": open}})
+		wantErr(t, err, own)
+	}
+	page, err := os.ReadFile("../../docs/keys.md")
+	rawtuf.NoErr(t, err)
+	for _, heading := range []string{"### Google Cloud KMS\n", "### Azure Key Vault\n"} {
+		if !strings.Contains(string(page), heading) {
+			t.Errorf("docs/keys.md has no %q", heading)
+		}
+	}
+}
+
 // The caller adds further schemes: there is no global registry.
 func TestOpeners(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "k")

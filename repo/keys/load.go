@@ -61,10 +61,10 @@ func (l *loader) unlabelled() error {
 	return nil
 }
 
-// ReadPublic returns the public key of a key file and its label, without a passphrase.
-// It accepts the files that [Open] accepts, with any permissions, except files that
-// other tools encrypted as a whole, and also a public key in PEM ("PUBLIC KEY"). label
-// is "" if the file has none.
+// ReadPublic returns the public key of a file and its label, without a passphrase. It
+// accepts the files that [Open] accepts, with any permissions, except files that other
+// tools encrypted as a whole, and also a public key in any [Form]. label is "" if the file
+// has none; see [ParsePublic] for that of a public key.
 //
 // The result is not authenticated: an attacker with write access to the file can change
 // both. Only Open verifies that they belong to the private key.
@@ -74,15 +74,20 @@ func ReadPublic(path string) (key tuf.Key, label string, err error) {
 		return tuf.Key{}, "", err
 	}
 	block := pemBlock(data)
-	if block != nil && isEncryptedPEM(block) || block == nil && isForeignJSON(data) {
-		return tuf.Key{}, "", keyError(path, ErrFile, "the public key is encrypted too; open the key instead")
-	}
-	if block == nil {
+	switch {
+	case block == nil && isOwn(data):
 		f, err := parseOwn(data)
 		if err != nil {
 			return tuf.Key{}, "", keyError(path, ErrFile, "%v", err)
 		}
 		return f.Public.key(), f.Label, nil
+	case block != nil && isEncryptedPEM(block) || block == nil && isForeignJSON(data):
+		return tuf.Key{}, "", keyError(path, ErrFile, "the public key is encrypted too; open the key instead")
+	case block == nil || block.Type == "PUBLIC KEY":
+		if key, label, err = parsePublic(data); err != nil {
+			return tuf.Key{}, "", keyError(path, ErrFile, "%v", err)
+		}
+		return key, label, nil
 	}
 	public, err := publicHalf(data, block)
 	if err == nil {
