@@ -1,14 +1,40 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/visum-dev/visum/repo/keys"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run()) }})
+	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run()) }, "signer": signer})
+}
+
+// signer is a program for exec: keys. It signs with the key file of its first argument.
+func signer() {
+	s, err := keys.Open(context.Background(), keys.FileURI(os.Args[1]), nil)
+	var out []byte
+	if err == nil {
+		if len(os.Args) > 2 {
+			out, err = keys.WritePublic(s.Key(), keys.FormPEM)
+		} else if out, err = io.ReadAll(os.Stdin); err == nil {
+			out, err = s.Sign(context.Background(), out)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Stdout.Write(out)
 }
 
 // The scripts read like pages of a manual: each shows commands and what they answer.
@@ -17,6 +43,12 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
+			path, err := exec.LookPath("signer")
+			if err != nil {
+				return err
+			}
+			slashed := filepath.ToSlash(path)
+			e.Setenv("SIGNER", "exec:/"+strings.TrimPrefix(slashed, "/"))
 			return nil
 		}})
 }

@@ -27,6 +27,7 @@ type Process struct {
 	In       *os.File
 	Out, Err io.Writer
 	Getenv   func(string) string
+	Environ  func() []string  // of programs that sign (exec:)
 	Now      func() time.Time // nil: time.Now
 }
 

@@ -38,9 +38,10 @@ type identityRepo struct {
 
 // identityKey is a key of the key ring.
 type identityKey struct {
-	Label string `toml:"label"`
-	URI   string `toml:"uri"`
-	Party string `toml:"party,omitempty"`
+	Label  string `toml:"label"`
+	URI    string `toml:"uri"`
+	Party  string `toml:"party,omitempty"`
+	Public string `toml:"public,omitempty"` // of a key that is not a file: the key object of TUF
 }
 
 // folderConfig is which repository: visum.toml in the working folder.
@@ -51,7 +52,7 @@ type folderConfig struct {
 
 // identityOnly are the members of the identity file. In visum.toml they are refused by
 // name.
-var identityOnly = []string{"pin", "ledger", "key", "keys", "uri", "party", "repository", "pin-value", "unsafe_loopback"}
+var identityOnly = []string{"pin", "ledger", "key", "keys", "uri", "public", "party", "repository", "pin-value", "unsafe_loopback"}
 
 // readTOML reads a configuration file strictly: an unknown member is an error with its
 // line.

@@ -1,12 +1,12 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,13 +15,6 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/keys"
 )
-
-// publicJSON is a public key as in metadata.
-type publicJSON struct {
-	Type   string            `json:"keytype"`
-	Scheme string            `json:"scheme"`
-	Value  map[string]string `json:"keyval"`
-}
 
 // keyLine is a key of the key ring in the output.
 type keyLine struct {
@@ -51,10 +44,8 @@ func (a *app) keyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, k := range id.Keys {
-				if k.Label == args[0] {
-					return usage("the key ring has a key %s already: %s", text.Name(args[0]), text.Quote(k.URI))
-				}
+			if err := id.newLabel(args[0]); err != nil {
+				return err
 			}
 			pass, err := a.passphrase(a.ctx, args[0])
 			if err != nil {
@@ -86,8 +77,14 @@ func (a *app) keyCommand() *cobra.Command {
 			}
 			return a.print(map[string]any{"keys": out}, lines...)
 		}}
-	pub := &cobra.Command{Use: "pub LABEL", Short: "Print the public key as charter documents have it", Args: cobra.ExactArgs(1),
+	var form string
+	pub := &cobra.Command{Use: "pub LABEL", Short: "Print the public key", Args: cobra.ExactArgs(1),
+		Long: "pub prints the public key: as charter documents and metadata have it (tuf), as openssl and cloud key\nservices write it (pem), or as a line of an OpenSSH .pub file (openssh).",
 		RunE: func(_ *cobra.Command, args []string) error {
+			forms := map[string]keys.Form{"tuf": keys.FormTUF, "pem": keys.FormPEM, "openssh": keys.FormOpenSSH}
+			if forms[form] == 0 {
+				return usage("--form %s: want tuf, pem or openssh", text.Quote(form))
+			}
 			id, err := a.readIdentity()
 			if err != nil {
 				return err
@@ -100,12 +97,107 @@ func (a *app) keyCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return json.NewEncoder(a.Out).Encode(publicJSON{key.Type, key.Scheme, map[string]string{"public": key.Public}})
+				data, err := keys.WritePublic(key, forms[form])
+				if err != nil {
+					return err
+				}
+				_, err = a.Out.Write(data)
+				return err
 			}
-			return usage("the key ring has no key %s", text.Name(args[0]))
+			return id.noLabel(args[0])
 		}}
-	cmd.AddCommand(fresh, list, pub)
+	pub.Flags().StringVar(&form, "form", "tuf", "tuf, pem or openssh")
+	cmd.AddCommand(fresh, a.keyAddCommand(), a.keyRemoveCommand(), list, pub)
 	return cmd
+}
+
+func (a *app) keyAddCommand() *cobra.Command {
+	var party string
+	cmd := &cobra.Command{Use: "add LABEL URI", Short: "Add a key of a file, an agent or a key store to the key ring", Args: cobra.ExactArgs(2),
+		Long: `add opens a key and adds it to the key ring under LABEL, with its public key: later commands open the key
+at its first signature only, and refuse it if its public key has changed. URI is file:PATH, ssh-agent:COMMENT,
+or exec:/PROGRAM?arg=A, a program that signs; docs/keys.md describes them. Paths are absolute.`,
+		Example: "  visum key add 'vendor root' 'ssh-agent:vendor%20root' --party vendor\n  visum key add release 'exec:/usr/local/bin/sign-with-kms?arg=alias/release' --party vendor",
+		RunE: func(_ *cobra.Command, args []string) error {
+			id, err := a.readIdentity()
+			if err != nil {
+				return err
+			}
+			path, _, err := a.identityPath()
+			if err != nil {
+				return err
+			}
+			if err := id.newLabel(args[0]); err != nil {
+				return err
+			}
+			scheme, rest, ok := strings.Cut(args[1], ":")
+			if !ok || (scheme == "file" || scheme == "exec") && !filepath.IsAbs(filepath.FromSlash(strings.TrimPrefix(rest, "//"))) {
+				return usage("%s: want SCHEME:..., with an absolute path", text.Quote(args[1]))
+			}
+			k := identityKey{Label: args[0], URI: args[1], Party: party}
+			s, err := a.openKey(id, k)
+			if err != nil {
+				return err
+			}
+			data, err := keys.WritePublic(s.Key(), keys.FormTUF)
+			if err != nil {
+				return err
+			}
+			k.Public = strings.TrimSpace(string(data))
+			id.Keys = append(id.Keys, k)
+			line, err := a.keyLine(id, k)
+			if err != nil {
+				return err
+			}
+			if err := writeTOML(path, id); err != nil {
+				return err
+			}
+			return a.print(line, line.String())
+		}}
+	cmd.Flags().StringVar(&party, "party", "", "the party that the key belongs to")
+	return cmd
+}
+
+func (a *app) keyRemoveCommand() *cobra.Command {
+	return &cobra.Command{Use: "remove LABEL", Short: "Take a key out of the key ring; its file stays", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			id, err := a.readIdentity()
+			if err != nil {
+				return err
+			}
+			path, _, err := a.identityPath()
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(id.Keys, func(k identityKey) bool { return k.Label == args[0] })
+			if i < 0 {
+				return id.noLabel(args[0])
+			}
+			removed := id.Keys[i]
+			id.Keys = slices.Delete(id.Keys, i, i+1)
+			if err := writeTOML(path, id); err != nil {
+				return err
+			}
+			return a.print(keyLine{Label: removed.Label, URI: removed.URI, Party: removed.Party}, "removed "+text.Name(removed.Label)+": "+text.Quote(removed.URI))
+		}}
+}
+
+func (id *identity) noLabel(label string) error {
+	var have []string
+	for _, k := range id.Keys {
+		have = append(have, text.Name(k.Label))
+	}
+	return usage("the key ring has no key %s; it has: %s", text.Name(label), strings.Join(have, ", "))
+}
+
+// newLabel refuses a label that the key ring has.
+func (id *identity) newLabel(label string) error {
+	for _, k := range id.Keys {
+		if k.Label == label {
+			return usage("the key ring has a key %s already: %s", text.Name(label), text.Quote(k.URI))
+		}
+	}
+	return nil
 }
 
 func (a *app) keyLine(id *identity, k identityKey) (keyLine, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/keys"
+	"github.com/visum-dev/visum/repo/keys/exec"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -121,6 +122,13 @@ func (a *app) signers(id *identity, party string, labels map[string]string) ([]t
 
 // publicKey returns the public key of an entry of the key ring.
 func (a *app) publicKey(id *identity, k identityKey) (tuf.Key, error) {
+	if k.Public != "" {
+		key, _, err := keys.ParsePublic([]byte(k.Public))
+		if err != nil {
+			return tuf.Key{}, fmt.Errorf("key %s: public: %w", text.Name(k.Label), err)
+		}
+		return key, nil
+	}
 	if path, ok := strings.CutPrefix(k.URI, "file:"); ok {
 		key, _, err := keys.ReadPublic(id.path(strings.TrimPrefix(path, "//")))
 		if err != nil {
@@ -141,11 +149,18 @@ func (a *app) openKey(id *identity, k identityKey) (tuf.Signer, error) {
 	if path, ok := strings.CutPrefix(uri, "file:"); ok && !strings.HasPrefix(path, "//") {
 		uri = keys.FileURI(id.path(path))
 	}
-	s, err := keys.Open(a.ctx, uri, &keys.Options{Passphrase: a.passphrase, AgentSocket: a.Getenv("SSH_AUTH_SOCK")})
+	s, err := keys.Open(a.ctx, uri, &keys.Options{Passphrase: a.passphrase, AgentSocket: a.Getenv("SSH_AUTH_SOCK"), Openers: a.openers()})
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", text.Name(k.Label), err)
 	}
 	return s, nil
+}
+
+// openers are the key stores of the tool.
+func (a *app) openers() map[string]keys.Opener {
+	return map[string]keys.Opener{"exec": func(ctx context.Context, uri string, opts *keys.Options) (tuf.Signer, error) {
+		return exec.Opener(exec.Config{Env: a.Environ(), Terminal: a.terminal()})(ctx, uri, opts)
+	}}
 }
 
 // lazySigner opens its key at the first signature.
@@ -165,7 +180,7 @@ func (l *lazySigner) Key() tuf.Key { return l.key }
 func (l *lazySigner) Sign(ctx context.Context, payload []byte) ([]byte, error) {
 	l.once.Do(func() {
 		if l.s, l.err = l.app.openKey(l.id, l.entry); l.err == nil && l.s.Key() != l.key {
-			l.err = fmt.Errorf("key %s: its public half is not the one that was read before", text.Name(l.entry.Label))
+			l.err = fmt.Errorf("key %s: its public key is not the one of the key ring", text.Name(l.entry.Label))
 		}
 	})
 	if l.err != nil {
