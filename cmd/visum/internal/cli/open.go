@@ -16,6 +16,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/repo/keys/exec"
+	"github.com/visum-dev/visum/repo/keys/hashivault"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -158,9 +159,18 @@ func (a *app) openKey(id *identity, k identityKey) (tuf.Signer, error) {
 
 // openers are the key stores of the tool.
 func (a *app) openers() map[string]keys.Opener {
-	return map[string]keys.Opener{"exec": func(ctx context.Context, uri string, opts *keys.Options) (tuf.Signer, error) {
-		return exec.Opener(exec.Config{Env: a.Environ(), Terminal: a.terminal()})(ctx, uri, opts)
-	}}
+	return map[string]keys.Opener{
+		"exec": func(ctx context.Context, uri string, opts *keys.Options) (tuf.Signer, error) {
+			return exec.Opener(exec.Config{Env: a.Environ(), Terminal: a.terminal()})(ctx, uri, opts)
+		},
+		"hashivault": func(ctx context.Context, uri string, opts *keys.Options) (tuf.Signer, error) {
+			cfg, err := hashivault.FromEnv(a.Getenv)
+			if err != nil {
+				return nil, err
+			}
+			return hashivault.Opener(cfg)(ctx, uri, opts)
+		},
+	}
 }
 
 // lazySigner opens its key at the first signature.

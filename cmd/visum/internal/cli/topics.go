@@ -19,6 +19,8 @@ func topics() []*cobra.Command {
 		{Use: "environment", Short: "Environment variables that visum reads", Long: `  VISUM_IDENTITY         the identity file; --identity has precedence
   VISUM_PASSPHRASE_FILE  a file with the passphrase of key files; --passphrase-file has precedence
   SSH_AUTH_SOCK          the socket of the ssh-agent, for keys with ssh-agent: URIs
+  VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE
+                         the server and the token of keys with hashivault: URIs
   all                    of programs that sign, for keys with exec: URIs
   HTTPS_PROXY, NO_PROXY  proxies for get and clone, as net/http reads them`},
 	}
