@@ -25,10 +25,10 @@
 // that signatures set: not before signed_at of the root, and before the expiry of every
 // file ([Receipt.Expires]). [Receipt.Reviewed] is the date that reviewers signed.
 //
-// After a rotation the former keys may be compromised, and whoever has the former online
+// After a rotation the former keys may be compromised. An attacker with the former online
 // keys and the former keys of every party in the class can make a receipt with any date
 // under the former root. [Receipt.Rotated] names the roles whose keys the newest known
-// root no longer has. Such a receipt is evidence about the past only.
+// root no longer has. Such a receipt is historical evidence only.
 //
 // # Trust
 //
@@ -41,7 +41,7 @@
 //
 // # Limits
 //
-// A receipt has at most [MaxSize] bytes, 1024 roots, 256 roles, 16 statements of each
+// A receipt has at most [MaxReceipt] bytes, 1024 roots, 256 roles, 16 statements of each
 // role and 16 proofs. The limits of its files are those of [tuf.Limits]; lengths may be
 // unlisted. [Open] takes memory of about twice the length of the receipt. Before the
 // first signature is verified, it takes time in proportion to the length.

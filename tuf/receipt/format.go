@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -14,18 +15,18 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// MaxSize is the greatest length of a receipt, in bytes.
-const MaxSize = 128 << 20
+// MaxReceipt is the greatest length of a receipt, in bytes.
+const MaxReceipt = 128 << 20
 
 // Limits of the parts of a receipt.
 const (
-	maxRoots      = 1024
-	maxRoles      = 256
-	maxStatements = 16   // of one role
-	maxNumber     = 1000 // of a statement
-	maxProofs     = 16
-	maxProof      = 65536 // bytes
-	maxProofType  = 128   // bytes
+	maxRoots     = 1024
+	maxRoles     = 256
+	maxPerRole   = 16   // of one role
+	maxNumber    = 1000 // of a statement
+	maxProofs    = 16
+	maxProof     = 65536 // bytes
+	maxProofType = 128   // bytes
 )
 
 // Contents are the parts of a receipt, not verified. The files are as the repository
@@ -143,8 +144,8 @@ func comma(b *bytes.Buffer, i int) {
 // Read parses a receipt and verifies nothing but its form, for tools that show or extend
 // one. Errors are [*tuf.Error] and wrap [tuf.ErrMalformed] or [tuf.ErrTooLarge].
 func Read(data []byte) (c Contents, err error) {
-	if len(data) > MaxSize {
-		return c, refuse(tuf.ErrTooLarge, "%d bytes, at most %d", len(data), MaxSize)
+	if len(data) > MaxReceipt {
+		return c, refuse(tuf.ErrTooLarge, "%d bytes, at most %d", len(data), MaxReceipt)
 	}
 	v, err := wire.Canonical(data)
 	if err != nil {
@@ -164,6 +165,9 @@ func Read(data []byte) (c Contents, err error) {
 		r.fail("visum-receipt is %d, want 1", n)
 	}
 	c.RepoID, c.Path, c.SHA256 = r.text("repo_id", repoID), r.text("path", path), r.text("sha256", sum)
+	if r.err == nil && (len(c.SHA256) != 64 || strings.Trim(c.SHA256, "0123456789abcdef") != "") {
+		r.fail("sha256 is %s, want 64 lower-case hex digits", text.Quote(c.SHA256))
+	}
 	c.Length, c.Time = r.int("length", length), r.time(at)
 	c.Timestamp, c.Snapshot = r.file("timestamp", timestamp), r.file("snapshot", snapshot)
 	r.list("roots", roots, maxRoots, func(e wire.Value) {
@@ -176,7 +180,7 @@ func Read(data []byte) (c Contents, err error) {
 		c.Roots = append(c.Roots, f)
 	})
 	r.roles(roles, &c)
-	r.list("statements", statements, maxRoles*maxStatements, func(e wire.Value) {
+	r.list("statements", statements, maxRoles*maxPerRole, func(e wire.Value) {
 		var role, number, file wire.Value
 		r.closed(e, "a statement", wire.Field{Name: "role", To: &role}, wire.Field{Name: "number", To: &number}, wire.Field{Name: "statement", To: &file})
 		c.Statements = append(c.Statements, StatementFile{r.text("role", role), int(min(r.int("number", number), maxNumber+1)), r.file("statement", file)})
@@ -220,8 +224,8 @@ func (c Contents) check() error {
 		if i > 0 && (s.Role < c.Statements[i-1].Role || s.Role == c.Statements[i-1].Role && s.Number <= c.Statements[i-1].Number) {
 			return refuse(tuf.ErrMalformed, "statement %d of %s is not in order", s.Number, text.Name(s.Role))
 		}
-		if n > maxStatements {
-			return refuse(tuf.ErrTooLarge, "more than %d statements of %s", maxStatements, text.Name(s.Role))
+		if n > maxPerRole {
+			return refuse(tuf.ErrTooLarge, "more than %d statements of %s", maxPerRole, text.Name(s.Role))
 		}
 	}
 	return nil

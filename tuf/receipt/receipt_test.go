@@ -147,7 +147,9 @@ func TestReceiptAfterRotation(t *testing.T) {
 	data, first := w.receipt(), w.Pin()
 	second := w.newPin()
 	middle, third := w.rotate()
-	w.Update(func(tx *repo.Tx) error { return errors.Join(tx.Remove("vendor", "agent/1"), tx.Remove("review", "agent/1")) })
+	w.Update(func(tx *repo.Tx) error {
+		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Remove("review", "agent/1"))
+	})
 	w.Now = w.Now.Add(2000 * day)
 	for name := range w.Store.Files { // roots are never pruned
 		if !strings.HasSuffix(name, ".root.json") {
