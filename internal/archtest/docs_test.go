@@ -12,7 +12,7 @@ import (
 
 // publicPackages are those that other programs import.
 var publicPackages = []string{"client", "client/sourcetest", "client/storetest", "repo", "repo/charter", "repo/diff", "repo/keys", "repo/keys/exec", "repo/keys/hashivault", "repo/keys/keystest", "repo/mirror", "repo/signing", "repo/storage", "repo/storage/storagetest", "repo/signing/ledgertest",
-	"repo/relocate", "repo/drill", "tuf", "tuf/attestation", "tuf/gotuf"}
+	"repo/relocate", "repo/drill", "tuf", "tuf/attestation", "tuf/gotuf", "tuf/receipt"}
 
 // What a package that others import offers, it explains: every exported type,
 // function, method, constant, variable and field.

@@ -1,5 +1,5 @@
 // Package mirror works on whole repositories without keys: it verifies them, copies them,
-// puts them into a file for machines without a network, and serves them.
+// puts them into a file for machines without a network, makes receipts, and serves them.
 //
 // Each call verifies from a pin, the file that products embed. For a repository without
 // a charter, the pin may be a root.json. Nothing else is trusted, and nothing is kept
@@ -16,7 +16,7 @@ import (
 
 // Options configures a call. nil, and the zero value of each field, are safe.
 type Options struct {
-	// Now is the clock, which only [Verify] uses; nil: time.Now.
+	// Now is the clock, which [Verify] and [Receipt] use; nil: time.Now.
 	Now func() time.Time
 	// Progress, if not nil, receives the progress of a long call. It runs in the
 	// goroutine of the call, which continues when it returns.
