@@ -46,7 +46,7 @@ func (c *Client) resumeLock(a tuf.Approved, file string) *resumeLock {
 	if c.dir == "" || a.Length() <= minProgress {
 		return nil
 	}
-	l := &resumeLock{c: c, name: hexSum([]byte(file))[:2], want: record{File: file, Hash: a.Hash()}}
+	l := &resumeLock{c: c, name: slot(file), want: record{File: file, Hash: a.Hash()}}
 	if err := l.take(); err != nil {
 		c.log.Warn("an interruption of this download could not be resumed", "error", err)
 		return nil
@@ -61,6 +61,34 @@ func (c *Client) resumeLock(a tuf.Approved, file string) *resumeLock {
 	}
 	return l
 }
+
+// forget removes the part and the record of an interrupted download of a file that has
+// its content by now: another process saved it, or one was killed between the commit and
+// the removal of its record.
+func (c *Client) forget(a tuf.Approved, file string) {
+	if c.dir == "" {
+		return
+	}
+	if _, err := os.Lstat(filepath.Join(c.dir, "saves", slot(file)+".json")); err != nil {
+		return
+	}
+	l := c.resumeLock(a, file)
+	if l == nil {
+		return
+	}
+	if l.have.File != file {
+		l.root.Close()
+		l.unlock()
+		return
+	}
+	if err := durable.RemovePart(file, l.have.Part); err != nil {
+		c.log.Warn("could not remove a partial file", "file", file, "error", err)
+	}
+	l.end(nil, false)
+}
+
+// slot is NN of the records and locks of a file.
+func slot(file string) string { return hexSum([]byte(file))[:2] }
 
 func (l *resumeLock) take() (err error) {
 	dir := l.c.dir

@@ -219,6 +219,15 @@ func TestPartsInOddStates(t *testing.T) {
 			must(t, os.Remove(lock))
 			must(t, os.MkdirAll(filepath.Join(lock, "in"), 0o700))
 		}, []int64{half}},
+		// A process was killed between the commit and the removal of its record, or
+		// another one saved the file.
+		"file saved already": {func(t *testing.T, d *depot, part string) {
+			mustWrite(t, filepath.Join(filepath.Dir(part), "agent"), d.content)
+		}, nil},
+		"file saved already, part gone": {func(t *testing.T, d *depot, part string) {
+			must(t, os.Remove(part))
+			mustWrite(t, filepath.Join(filepath.Dir(part), "agent"), d.content)
+		}, nil},
 		"no folder for records": {func(t *testing.T, d *depot, part string) {
 			saves := filepath.Dir(d.records()[0])
 			must(t, os.Remove(part))

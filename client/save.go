@@ -56,14 +56,15 @@ func (c *Client) Save(ctx context.Context, a tuf.Approved, file string) (err err
 	if err := replaceable(file); err != nil {
 		return failure(err)
 	}
+	if file, err = filepath.Abs(file); err != nil {
+		return failure(err)
+	}
 	if matches(ctx, a, file) {
+		c.forget(a, file)
 		if c.cfg.Progress != nil {
 			c.cfg.Progress(Progress{Path: a.Path(), Done: a.Length(), Total: a.Length()})
 		}
 		return nil
-	}
-	if file, err = filepath.Abs(file); err != nil {
-		return failure(err)
 	}
 	c.clean(filepath.Dir(file))
 	defer c.closeIdle()
