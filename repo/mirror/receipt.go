@@ -62,13 +62,7 @@ func Receipt(ctx context.Context, from storage.Source, pin []byte, target string
 	}
 	m := &receiptMaker{from: from, want: opts.SHA256}
 	m.Path = target
-	s := &walk.Walker{Source: from, Options: opt.tuf(), Found: func(f walk.Fault) error {
-		// A receipt needs no root before the pin's.
-		if role, v := layout.SplitRoleName(f.Name); role == "root" && v < opened.Root().Version() {
-			return nil
-		}
-		return walk.FirstFault(f)
-	}}
+	s := newestOf(from, opened.Root(), opt)
 	s.Opened = func(ctx context.Context, timestamp, snapshot []byte) error {
 		if err := m.collect(ctx, s, opened.Root().Version(), timestamp, snapshot, opt); err != nil {
 			return err
