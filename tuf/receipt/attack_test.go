@@ -14,6 +14,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
+	"github.com/visum-dev/visum/tuf/attestation"
 	"github.com/visum-dev/visum/tuf/receipt"
 )
 
@@ -164,6 +165,7 @@ func TestReceiptForm(t *testing.T) {
 		"proofs null":             {`"repo_id"`, `"proofs":null,"repo_id"`, "proofs must be an array"},
 		"no snapshot":             {`"snapshot"`, `"snapshox"`, "unknown member"},
 		"time with an offset":     {`Z","timestamp"`, `+00:00","timestamp"`, "time "},
+		"time with a fraction":    {`:00Z","timestamp"`, `:00.5Z","timestamp"`, "want the form"},
 		"text after the end":      {`"visum-receipt":1}`, `"visum-receipt":1}{}`, ""},
 		"cut":                     {`,"visum-receipt":1}`, ``, ""},
 	} {
@@ -184,6 +186,22 @@ func TestReceiptForm(t *testing.T) {
 		_, err := receipt.Read([]byte(strings.Replace(sealed, "AQIDBA==", other, 1)))
 		wantErr(t, err, tuf.ErrMalformed, "role x is not base64")
 	}
+}
+
+// A statement counts for the role that it names, also if the party has several.
+func TestStatementOfAnotherRole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := open(t, w.receipt(), w.Pin(), nil)
+	f := contents(t, w.receipt()).Statements[0]
+	subject := attestation.SubjectOf(r.Approved())
+	s, err := receipt.OpenStatement(f, r.Root(), "review", subject, w.Now.Add(1000*day))
+	if err != nil || s.Review == nil {
+		t.Fatal(err)
+	}
+	f.Role = "review-more"
+	_, err = receipt.OpenStatement(f, r.Root(), "review", subject, w.Now)
+	wantErr(t, err, tuf.ErrMismatch, "a statement of review-agent is listed for review-more")
 }
 
 // Proofs of logs travel with a receipt and decide nothing.

@@ -260,6 +260,10 @@ func TestReceiptOfStoppedBytes(t *testing.T) {
 	if err := recalled.Check(strings.NewReader("agent 2")); !errors.Is(err, tuf.ErrMismatch) {
 		t.Error(err)
 	}
+	c := contents(t, w.receipt())
+	c.Statements = contents(t, before).Statements
+	_, err := receipt.Open(receipt.Seal(c), w.Pin(), nil)
+	wantErr(t, err, tuf.ErrMalformed, "statements on bytes that the parties do not list")
 	// A release with other bytes under the path does not hide the recall of these.
 	w.Update(func(tx *repo.Tx) error {
 		return errors.Join(tx.Remove("vendor", "agent/1"), tx.Add("vendor", "agent/1", strings.NewReader("agent one"), repotest.Release("1.1")))
@@ -275,6 +279,14 @@ func TestReceiptOfStoppedBytes(t *testing.T) {
 	opt.SHA256 = strings.Repeat("0", 64)
 	_, err = mirror.Receipt(t.Context(), w.source(), w.Pin(), "agent/1", opt)
 	wantErr(t, err, tuf.ErrMismatch, "under agent/1, not \"000")
+	// Without a sha256 it is about the latest recall.
+	w.Now = w.Now.Add(time.Hour)
+	w.Update(func(tx *repo.Tx) error {
+		return tx.Recall("review", "agent/1", repo.RecallRecord{Reason: "again"})
+	})
+	if r := open(t, w.receipt(), w.Pin(), nil); !errors.Is(r.Err(), tuf.ErrRecalled) || bytesOf(r) != repotest.Sum("agent one") {
+		t.Error(r)
+	}
 	// The receipt from before shows the state of its time.
 	if r := open(t, before, w.Pin(), nil); r.Err() != nil {
 		t.Error(r)
