@@ -337,12 +337,12 @@ func (b *Bucket) Create(ctx context.Context, name string, r io.Reader) error {
 }
 
 func (b *Bucket) create(ctx context.Context, name string, r io.Reader) error {
-	first, err := fill(r, nil)
+	first, err := fill(r, nil, b.part)
 	if err != nil && err != io.EOF {
 		return err
 	}
 	if err == nil {
-		next, err := fill(io.LimitReader(r, 1), nil)
+		next, err := fill(io.LimitReader(r, 1), nil, b.part)
 		if err != nil && err != io.EOF {
 			return err
 		}
@@ -416,21 +416,21 @@ func (b *Bucket) compare(ctx context.Context, name string, sum [sha256.Size]byte
 	return at, nil
 }
 
-// fill reads the next part of r into buf, which it replaces if it is too small. The
-// error is io.EOF at the end of r, also together with the last part.
-func fill(r io.Reader, buf []byte) ([]byte, error) {
+// fill reads the next size bytes of r into buf, which it replaces if it is too small. The
+// error is io.EOF at the end of r, also together with the last bytes.
+func fill(r io.Reader, buf []byte, size int) ([]byte, error) {
 	if cap(buf) == 0 {
 		buf = make([]byte, 0, 16<<10)
 	}
 	buf = buf[:0]
 	empty := 0
-	for len(buf) < partSize {
+	for len(buf) < size {
 		if len(buf) == cap(buf) {
-			grown := make([]byte, len(buf), min(4*cap(buf), partSize))
+			grown := make([]byte, len(buf), min(4*cap(buf), size))
 			copy(grown, buf)
 			buf = grown
 		}
-		n, err := r.Read(buf[len(buf):min(cap(buf), partSize)])
+		n, err := r.Read(buf[len(buf):min(cap(buf), size)])
 		buf = buf[:len(buf)+n]
 		if err != nil {
 			return buf, err

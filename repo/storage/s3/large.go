@@ -58,7 +58,7 @@ func (b *Bucket) createLarge(ctx context.Context, name string, r io.Reader) erro
 	begin := time.Now()
 	var sum [sha256.Size]byte
 	var size int64
-	err := b.inParts(ctx, name, ifAbsent, func(id string) (parts []types.CompletedPart, err error) {
+	err := b.inParts(ctx, name, types.ChecksumAlgorithmSha256, ifAbsent, func(id string) (parts []types.CompletedPart, err error) {
 		parts, sum, size, err = b.sendParts(ctx, name, id, r)
 		return parts, err
 	})
@@ -105,13 +105,13 @@ func (b *Bucket) createSpooled(ctx context.Context, name string, r io.Reader) er
 
 // inParts writes an object by a multipart upload, whose parts send makes. The upload is
 // aborted if it fails. The errors are those of put.
-func (b *Bucket) inParts(ctx context.Context, name string, c condition, send func(id string) ([]types.CompletedPart, error)) error {
+func (b *Bucket) inParts(ctx context.Context, name string, algorithm types.ChecksumAlgorithm, c condition, send func(id string) ([]types.CompletedPart, error)) error {
 	cache, kind := headers(name)
 	nonce := newNonce()
 	var id string
 	_, err := b.do(ctx, 0, func(ctx context.Context) error {
 		out, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &b.bucket, Key: b.key(name),
-			ChecksumAlgorithm: types.ChecksumAlgorithmSha256, CacheControl: &cache, ContentType: &kind, Metadata: map[string]string{nonceName: nonce}})
+			ChecksumAlgorithm: algorithm, CacheControl: &cache, ContentType: &kind, Metadata: map[string]string{nonceName: nonce}})
 		if err == nil {
 			if id = aws.ToString(out.UploadId); id == "" {
 				err = errors.New("the answer has no id of the upload")
@@ -185,7 +185,7 @@ func (b *Bucket) sendParts(ctx context.Context, name, id string, r io.Reader) (p
 		case <-g.ctx.Done():
 			return nil, sum, size, g.wait()
 		}
-		data, rerr := fill(r, buf)
+		data, rerr := fill(r, buf, b.part)
 		if rerr != nil && rerr != io.EOF {
 			g.fail(rerr)
 			return nil, sum, size, g.wait()
@@ -234,7 +234,8 @@ func (b *Bucket) sendPart(ctx context.Context, name, id string, part types.Compl
 // copyParts copies an object inside the store. If it has changed, the error is errLost.
 func (b *Bucket) copyParts(ctx context.Context, from string, at info, to string, c condition) error {
 	source := copySource(b.bucket, b.prefix+from)
-	return b.inParts(ctx, to, c, func(id string) ([]types.CompletedPart, error) {
+	// Without an algorithm the store chooses: not all return the sha256 of a copied part.
+	return b.inParts(ctx, to, "", c, func(id string) ([]types.CompletedPart, error) {
 		g := newGroup(ctx, b.opt.Parallel)
 		for n, start := int32(1), int64(0); start < at.size; n, start = n+1, start+copySize {
 			in := &s3.UploadPartCopyInput{Bucket: &b.bucket, Key: b.key(to), UploadId: &id, PartNumber: aws.Int32(n),
@@ -249,7 +250,7 @@ func (b *Bucket) copyParts(ctx context.Context, from string, at info, to string,
 						err = errors.New("the answer has no ETag")
 					}
 					if err == nil {
-						g.add(types.CompletedPart{PartNumber: in.PartNumber, ETag: out.CopyPartResult.ETag, ChecksumSHA256: out.CopyPartResult.ChecksumSHA256})
+						g.add(types.CompletedPart{PartNumber: in.PartNumber, ETag: out.CopyPartResult.ETag})
 					}
 					return err
 				})
@@ -285,7 +286,7 @@ func (b *Bucket) conditionalParts(ctx context.Context) (bool, error) {
 	if b.multiKnown {
 		return b.multipart, nil
 	}
-	err := b.inParts(ctx, probeKey, ifAbsent, func(id string) ([]types.CompletedPart, error) {
+	err := b.inParts(ctx, probeKey, types.ChecksumAlgorithmSha256, ifAbsent, func(id string) ([]types.CompletedPart, error) {
 		data := []byte("-")
 		part := types.CompletedPart{PartNumber: aws.Int32(1), ChecksumSHA256: encodeSum(sumOf(data))}
 		etag, _, err := b.sendPart(ctx, probeKey, id, part, data)
@@ -320,28 +321,31 @@ func (b *Bucket) Copy(ctx context.Context, from, to string) error {
 }
 
 func (b *Bucket) copy(ctx context.Context, from, to string) error {
-	o, err := b.open(ctx, from)
-	if err != nil {
+	data, at, err := b.read(ctx, from, int64(b.part))
+	if err == nil {
+		return b.create(ctx, to, bytes.NewReader(data))
+	}
+	if !errors.Is(err, tuf.ErrTooLarge) {
 		return err
 	}
-	defer func() { o.Close() }()
-	if o.info.size > partSize && from != to && !b.opt.UnsafeNoConditions {
+	if from != to && !b.opt.UnsafeNoConditions {
 		inside, err := b.conditionalParts(ctx)
 		if err != nil {
 			return err
 		}
 		if inside {
-			o.Close() // no idle connection during a long copy
-			err := b.copyParts(ctx, from, o.info, to, ifAbsent)
+			err := b.copyParts(ctx, from, at, to, ifAbsent)
 			if !errors.Is(err, errLost) && !isUnknown(err) {
 				return err
 			}
 			// The file exists, or the original has changed: compare the contents.
-			if o, err = b.open(ctx, from); err != nil {
-				return err
-			}
 		}
 	}
+	o, err := b.open(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
 	return b.create(ctx, to, o)
 }
 

@@ -1,6 +1,9 @@
 package s3
 
 import (
+	"errors"
+	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/visum-dev/visum/repo/storage"
@@ -21,8 +24,44 @@ func TestStorage(t *testing.T) {
 			storagetest.Run(t, func(t *testing.T) storage.Storage {
 				s := newServer(t)
 				tt.set(s)
-				return s.open(t)
+				b := s.open(t)
+				b.part = 1 << 20 // some of the files are sent in parts
+				return b
 			})
 		})
+	}
+}
+
+// count lets two handles increment a number at the same time.
+func count(t *testing.T, handles ...*Bucket) {
+	t.Helper()
+	const each = 25
+	ctx, name := t.Context(), "metadata/counter"
+	if err := handles[0].Replace(ctx, name, nil, []byte("0")); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, b := range handles {
+		all.Go(func() {
+			for done := 0; done < each; {
+				old, err := b.Read(ctx, name)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				n, _ := strconv.Atoi(string(old))
+				switch err := b.Replace(ctx, name, old, []byte(strconv.Itoa(n+1))); {
+				case err == nil:
+					done++
+				case !errors.Is(err, storage.ErrConflict):
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got, err := handles[0].Read(ctx, name); string(got) != strconv.Itoa(each*len(handles)) {
+		t.Fatalf("counted to %s, %v", got, err)
 	}
 }
