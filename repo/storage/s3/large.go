@@ -185,6 +185,9 @@ func (b *Bucket) sendParts(ctx context.Context, name, id string, r io.Reader) (p
 		case <-g.ctx.Done():
 			return nil, sum, size, g.wait()
 		}
+		if buf == nil {
+			buf = make([]byte, 0, b.part)
+		}
 		data, rerr := fill(r, buf, b.part)
 		if rerr != nil && rerr != io.EOF {
 			g.fail(rerr)
@@ -237,14 +240,14 @@ func (b *Bucket) copyParts(ctx context.Context, from string, at info, to string,
 	// Without an algorithm the store chooses: not all return the sha256 of a copied part.
 	return b.inParts(ctx, to, "", c, func(id string) ([]types.CompletedPart, error) {
 		g := newGroup(ctx, b.opt.Parallel)
-		for n, start := int32(1), int64(0); start < at.size; n, start = n+1, start+copySize {
+		for n, start := int32(1), int64(0); start < at.size; n, start = n+1, start+b.span {
 			in := &s3.UploadPartCopyInput{Bucket: &b.bucket, Key: b.key(to), UploadId: &id, PartNumber: aws.Int32(n),
 				CopySource: &source, CopySourceIfMatch: &at.etag}
-			if at.size > copySize {
-				in.CopySourceRange = aws.String(fmt.Sprintf("bytes=%d-%d", start, min(start+copySize, at.size)-1))
+			if at.size > b.span {
+				in.CopySourceRange = aws.String(fmt.Sprintf("bytes=%d-%d", start, min(start+b.span, at.size)-1))
 			}
 			g.run(func(ctx context.Context) error {
-				_, err := b.do(ctx, copySize/8, func(ctx context.Context) error {
+				_, err := b.do(ctx, b.span/8, func(ctx context.Context) error {
 					out, err := b.client.UploadPartCopy(ctx, in)
 					if err == nil && out.CopyPartResult == nil {
 						err = errors.New("the answer has no ETag")

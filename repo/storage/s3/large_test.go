@@ -3,9 +3,12 @@ package s3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -120,9 +123,9 @@ func (f do) Read([]byte) (int, error) { f(); return 0, io.EOF }
 
 // A file of other content appears during an upload in parts: it stays.
 func TestCreateLargeRace(t *testing.T) {
-	for _, spooled := range []bool{false, true} {
+	for _, set := range []func(*server){func(*server) {}, func(s *server) { s.late = true }, func(s *server) { s.ignoreParts = true }} {
 		s := newServer(t)
-		s.ignoreParts = spooled
+		set(s)
 		b, other := s.open(t), s.open(t)
 		b.part, other.part = testPart, testPart
 		rival := do(func() {
@@ -182,3 +185,83 @@ func TestChecksum(t *testing.T) {
 		}
 	}
 }
+
+// The original of a copy is replaced while the store copies its parts: the copy has the
+// former or the new content, no mixture.
+func TestCopyOfChangingFile(t *testing.T) {
+	s := newServer(t)
+	other, ctx := s.open(t), t.Context()
+	old, changed := []byte(strings.Repeat("a", 2*testPart+1)), []byte(strings.Repeat("b", 2*testPart+1))
+	copies := 0
+	b := s.open(t, func(next http.RoundTripper) http.RoundTripper {
+		return tripper(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("X-Amz-Copy-Source") != "" {
+				if copies++; copies == 2 {
+					if err := other.Replace(ctx, "metadata/a", old, changed); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	b.part, b.span, b.opt.Parallel = testPart, testPart, 1
+	if err := b.Replace(ctx, "metadata/a", nil, old); err != nil {
+		t.Fatal(err)
+	}
+	err := b.Copy(ctx, "metadata/a", "metadata/b")
+	if got, _ := b.Read(ctx, "metadata/b"); err != nil || string(got) != string(changed) || copies < 2 {
+		t.Fatalf("%v, %d bytes, %d copies", err, len(got), copies)
+	}
+	if s.uploads() != 0 {
+		t.Error("an upload is left")
+	}
+}
+
+// Buffers are used again: a file of 256 MiB takes no more memory than the parts that are
+// sent at the same time.
+func TestMemory(t *testing.T) {
+	s := newServer(t)
+	b := s.open(t, func(next http.RoundTripper) http.RoundTripper {
+		return tripper(func(r *http.Request) (*http.Response, error) {
+			query := r.URL.Query()
+			if !strings.HasSuffix(r.URL.Path, "/large") || r.Method == http.MethodGet {
+				return next.RoundTrip(r)
+			}
+			rec := httptest.NewRecorder()
+			rec.Header().Set("ETag", `"x"`)
+			rec.Header().Set("Content-Type", "application/xml")
+			switch {
+			case query.Has("uploads"):
+				fmt.Fprint(rec, "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
+			case r.Method == http.MethodPost:
+				fmt.Fprint(rec, `<CompleteMultipartUploadResult><ETag>"x"</ETag></CompleteMultipartUploadResult>`)
+			case query.Has("partNumber"):
+				if n, err := io.Copy(io.Discard, r.Body); err != nil || n == 0 || n > partSize {
+					t.Error(n, err)
+				}
+			default:
+				t.Errorf("%s %s", r.Method, r.URL)
+			}
+			return rec.Result(), nil
+		})
+	})
+	if _, err := b.conditionalParts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := b.Create(t.Context(), "targets/large", io.LimitReader(zeros{}, 256<<20)); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 70<<20 {
+		t.Errorf("%d MiB allocated", n>>20)
+	} else {
+		t.Logf("%d MiB allocated", n>>20)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

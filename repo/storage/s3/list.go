@@ -58,7 +58,7 @@ func (f *file) Read(p []byte) (int, error) {
 }
 
 func (f *file) Close() error {
-	f.o.Close() // an error would be that of a transfer that nobody waits for
+	f.o.Close() // the content was read, or is not wanted
 	return nil
 }
 

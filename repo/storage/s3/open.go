@@ -66,6 +66,7 @@ type Bucket struct {
 	opt    Options
 	pages  int32 // keys of one listing request
 	part   int   // bytes; larger files are sent in parts
+	span   int64 // bytes that one request copies inside the store
 
 	probing    chan struct{} // held by the goroutine that uses the fields below
 	multipart  bool          // conditions of CompleteMultipartUpload are honoured
@@ -114,7 +115,7 @@ func Open(ctx context.Context, uri string, opt *Options) (_ *Bucket, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("s3: %s: configuration: %w", u.bucket, err)
 	}
-	b := &Bucket{client: client, bucket: u.bucket, prefix: u.prefix, opt: o, pages: 1000, part: partSize, probing: make(chan struct{}, 1)}
+	b := &Bucket{client: client, bucket: u.bucket, prefix: u.prefix, opt: o, pages: 1000, part: partSize, span: copySize, probing: make(chan struct{}, 1)}
 	if o.ReadOnly || o.UnsafeNoConditions {
 		return b, nil
 	}

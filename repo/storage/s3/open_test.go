@@ -1,8 +1,8 @@
 package s3
 
 import (
-	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -187,8 +187,18 @@ func TestLimits(t *testing.T) {
 		t.Error(err)
 	}
 	// Read refuses a large file without reading it.
-	b.part = 16 << 20
-	if err := b.Create(t.Context(), "targets/big", bytes.NewReader(make([]byte, storage.MaxRead+1))); err != nil {
+	b = s.open(t, func(next http.RoundTripper) http.RoundTripper {
+		return tripper(func(r *http.Request) (*http.Response, error) {
+			out, err := next.RoundTrip(r)
+			if err == nil && r.Method == http.MethodGet {
+				out.Header.Set("Content-Length", fmt.Sprint(storage.MaxRead+1))
+				out.ContentLength = storage.MaxRead + 1
+				out.Body = io.NopCloser(failing{errors.New("read")})
+			}
+			return out, err
+		})
+	})
+	if err := b.Create(t.Context(), "targets/big", strings.NewReader("x")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Read(t.Context(), "targets/big"); !errors.Is(err, tuf.ErrTooLarge) || errors.Is(err, fs.ErrNotExist) {

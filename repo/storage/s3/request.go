@@ -118,6 +118,13 @@ func explain(err error) error {
 	}
 	if errors.As(err, &api) {
 		e.code = api.ErrorCode()
+		// A long request may be answered 200 at first, with the error in the body.
+		switch e.code {
+		case "PreconditionFailed":
+			e.status = http.StatusPreconditionFailed
+		case "ConditionalRequestConflict":
+			e.status = http.StatusConflict
+		}
 		e.text = fmt.Sprintf("the store answered %d %s: %s", e.status, text.Name(e.code), text.Quote(api.ErrorMessage()))
 		if errors.As(err, &request) && request.RequestID != "" {
 			e.text += " (request " + text.Name(request.RequestID) + ")"

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"errors"
+	"net/http/httptest"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,13 +17,29 @@ func TestStorage(t *testing.T) {
 		name string
 		set  func(*server)
 	}{
+		{"HTTP", nil},
 		{"S3", func(s *server) { s.missing404 = true }},
 		{"NoPartsNoDelete", func(s *server) { s.ignoreParts, s.noDelete = true, true }},
 		{"Encrypted", func(s *server) { s.encrypted = true }},
 	} {
+		if testing.Short() && tt.name != "HTTP" && tt.name != "NoPartsNoDelete" {
+			continue
+		}
 		t.Run(tt.name, func(t *testing.T) {
 			storagetest.Run(t, func(t *testing.T) storage.Storage {
 				s := newServer(t)
+				if tt.set == nil { // over a network, with the HTTP client of the package
+					web := httptest.NewServer(s)
+					t.Cleanup(web.Close)
+					opt := s.options()
+					opt.HTTPClient = nil
+					b, err := Open(t.Context(), "s3://bucket?endpoint="+web.URL, opt)
+					if err != nil {
+						t.Fatal(err)
+					}
+					b.part = 1 << 20
+					return b
+				}
 				tt.set(s)
 				b := s.open(t)
 				b.part = 1 << 20 // some of the files are sent in parts

@@ -35,6 +35,7 @@ type server struct {
 	refuseParts bool // they are 501
 	noDelete    bool // conditions of DeleteObject are 501
 	missing404  bool // If-Match on a missing object is 404 NoSuchKey, as S3 answers
+	late        bool // an error of CompleteMultipartUpload is in the body of a 200
 	lost409     bool // a lost race is 409 ConditionalRequestConflict
 	encrypted   bool // ETags change with each write, as with SSE-KMS
 }
@@ -125,7 +126,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			answer(w, 404, "NoSuchKey")
 			return
 		case none != "" && etag != "" || match != "" && etag != match:
-			if s.lost409 {
+			if s.late && complete {
+				answer(w, 200, "PreconditionFailed")
+			} else if s.lost409 {
 				answer(w, 409, "ConditionalRequestConflict")
 			} else {
 				answer(w, 412, "PreconditionFailed")
