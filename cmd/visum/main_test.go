@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/visum-dev/visum/repo/keys"
@@ -49,6 +52,20 @@ func TestScripts(t *testing.T) {
 			}
 			slashed := filepath.ToSlash(path)
 			e.Setenv("SIGNER", "exec:/"+strings.TrimPrefix(slashed, "/"))
-			return nil
+			return bucket(e)
 		}})
+}
+
+// bucket starts an object store on this machine, with an empty bucket.
+func bucket(e *testscript.Env) error {
+	backend := s3mem.New()
+	if err := backend.CreateBucket("updates"); err != nil {
+		return err
+	}
+	server := httptest.NewServer(gofakes3.New(backend).Server())
+	e.Defer(server.Close)
+	e.Setenv("BUCKET", "s3://updates/kestrel?region=eu-central-1&endpoint="+server.URL)
+	e.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+	e.Setenv("AWS_SECRET_ACCESS_KEY", "not a secret")
+	return nil
 }

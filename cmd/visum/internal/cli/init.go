@@ -59,7 +59,7 @@ repository in the identity file. The other parties run visum join with the diges
 		}}
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "file with the charter document")
-	f.StringVar(&store, "repo", "", "directory of the repository")
+	f.StringVar(&store, "repo", "", "directory of the repository, or s3://BUCKET/PREFIX")
 	f.StringVar(&party, "party", "", "this party's name in the charter")
 	f.StringVarP(&out, "out", "o", "", "file for the draft")
 	return cmd
@@ -88,7 +88,7 @@ func (a *app) newcomer(store, repoID, party string) (*site, *identity, error) {
 		}
 	}
 	s := &site{repoID: repoID, party: party}
-	if s.storage, err = a.openStorage(store); err != nil {
+	if s.storage, err = a.openStorage(store, false); err != nil {
 		return nil, nil, err
 	}
 	cfg := &repo.Config{Now: a.Now, Party: party, Labels: map[string]string{}, Ledger: repo.DirLedger(id.path(ledgerPath(repoID, party)))}

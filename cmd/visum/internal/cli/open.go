@@ -18,6 +18,7 @@ import (
 	"github.com/visum-dev/visum/repo/keys/exec"
 	"github.com/visum-dev/visum/repo/keys/hashivault"
 	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/repo/storage/s3"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -43,7 +44,7 @@ func (a *app) open() (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := a.openStorage(folder.Storage)
+	store, err := a.openStorage(folder.Storage, false)
 	if err != nil {
 		return nil, err
 	}
@@ -91,9 +92,12 @@ func (s *site) anchor(ctx context.Context) ([]byte, error) {
 	return s.Pin(ctx)
 }
 
-// openStorage opens a storage by its path.
-func (a *app) openStorage(uri string) (storage.Storage, error) {
-	if scheme, _, ok := strings.Cut(uri, ":"); ok && len(scheme) > 1 && scheme != "file" {
+// openStorage opens a storage: a directory by its path, or a bucket by its URI.
+func (a *app) openStorage(uri string, readOnly bool) (storage.Storage, error) {
+	switch scheme, _, ok := strings.Cut(uri, ":"); {
+	case ok && scheme == "s3":
+		return s3.Open(a.ctx, uri, &s3.Options{ReadOnly: readOnly})
+	case ok && len(scheme) > 1 && scheme != "file": // one letter: a drive of Windows
 		return nil, usage("%s: storages of this kind are not supported", text.Quote(uri))
 	}
 	path := strings.TrimPrefix(uri, "file:")

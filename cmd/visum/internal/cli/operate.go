@@ -152,7 +152,7 @@ func (a *app) openSource(where string) (storage.Source, error) {
 		base := strings.TrimSuffix(where, "/") + "/"
 		return client.HTTPSource(base+"metadata/", base+"targets/"), nil
 	}
-	s, err := a.openStorage(where)
+	s, err := a.openStorage(where, true)
 	if err != nil {
 		return nil, err
 	}
@@ -193,8 +193,8 @@ func (a *app) pruneCommand() *cobra.Command {
 func (a *app) cloneCommand() *cobra.Command {
 	var pinFile string
 	var loopback bool
-	cmd := &cobra.Command{Use: "clone FROM DIR", Short: "Update DIR to a verified mirror of a repository", Args: cobra.ExactArgs(2),
-		Long: "clone verifies everything from the pin on before it writes it. FROM is a base URL, whose metadata/ and\ntargets/ are read, or a directory.",
+	cmd := &cobra.Command{Use: "clone FROM TO", Short: "Update a directory or bucket to a verified mirror of a repository", Args: cobra.ExactArgs(2),
+		Long: "clone verifies everything from the pin on before it writes it. FROM is a base URL, whose metadata/ and\ntargets/ are read, or a directory or s3://BUCKET/PREFIX, as TO is.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			pin, err := readPin(pinFile)
 			if err != nil {
@@ -204,13 +204,19 @@ func (a *app) cloneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			to := storage.Storage(storage.Dir(args[1]))
+			if strings.HasPrefix(args[1], "s3:") {
+				if to, err = a.openStorage(args[1], false); err != nil {
+					return err
+				}
+			}
 			files := 0
 			opt := &mirror.Options{Now: a.Now, UnsafeLoopback: loopback, Progress: func(p storage.Progress) { files = max(files, p.Files) },
 				Skipped: func(f mirror.Finding) { a.note("%s", f) }}
-			if err := mirror.Clone(a.ctx, storage.Dir(args[1]), src, pin, opt); err != nil {
+			if err := mirror.Clone(a.ctx, to, src, pin, opt); err != nil {
 				return err
 			}
-			return a.print(map[string]any{"files": files, "directory": args[1]}, fmt.Sprintf("%s is up to date: %d files written or checked", text.Name(args[1]), files))
+			return a.print(map[string]any{"files": files, "to": args[1]}, fmt.Sprintf("%s is up to date: %d files written or checked", text.Name(args[1]), files))
 		}}
 	pinFlags(cmd, &pinFile, &loopback)
 	return cmd
@@ -294,7 +300,7 @@ func (a *app) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := a.openStorage(folder.Storage)
+			s, err := a.openStorage(folder.Storage, true)
 			if err != nil {
 				return err
 			}
