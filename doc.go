@@ -35,6 +35,8 @@
 //     types. Its updater and fetcher are used in tests only.
 //   - github.com/secure-systems-lab/go-securesystemslib: encrypted key files, and the
 //     canonical JSON with which ours is compared by fuzzing.
+//   - github.com/aws/aws-sdk-go-v2/service/kms, with github.com/aws/smithy-go for its
+//     errors: keys in AWS KMS, in repo/keys/awskms only.
 //   - golang.org/x/crypto: OpenSSH keys, in files and in agents.
 //   - golang.org/x/sys, github.com/gofrs/flock: locks between processes, and error
 //     codes of Windows.
