@@ -38,9 +38,10 @@
 //   - golang.org/x/crypto: OpenSSH keys, in files and in agents.
 //   - golang.org/x/sys, github.com/gofrs/flock: locks between processes, and error
 //     codes of Windows.
-//   - github.com/aws/aws-sdk-go-v2 (service/s3, config, credentials) and
-//     github.com/aws/smithy-go: repo/storage/s3 only, which no other package imports.
-//     github.com/johannesboyne/gofakes3 is the object store of its tests.
+//   - github.com/aws/aws-sdk-go-v2 (service/s3, service/kms, config, credentials) and
+//     github.com/aws/smithy-go: repo/storage/s3 and repo/keys/awskms only, which no other
+//     package but the tool imports. github.com/johannesboyne/gofakes3 is the object
+//     store of their tests.
 //   - github.com/sigstore/sigstore, google.golang.org/protobuf: used by go-tuf, and by
 //     a test that signs as go-tuf does. The versions are pinned: they refuse malformed
 //     ed25519 keys, build with Go 1.26 and have few dependencies.

@@ -116,7 +116,8 @@ func (a *app) keyAddCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "add LABEL URI", Short: "Add a key of a file, an agent or a key store to the key ring", Args: cobra.ExactArgs(2),
 		Long: `add opens a key and adds it to the key ring under LABEL, with its public key: later commands open the key
 at its first signature only, and refuse it if its public key has changed. URI is file:PATH, ssh-agent:COMMENT,
-hashivault://KEY, or exec:/PROGRAM?arg=A, a program that signs; docs/keys.md describes them. Paths are absolute.`,
+hashivault://KEY, awskms:///KEY, or exec:/PROGRAM?arg=A, a program that signs; docs/keys.md describes them. Paths
+are absolute.`,
 		Example: "  visum key add 'vendor root' 'ssh-agent:vendor%20root' --party vendor\n  visum key add release 'exec:/usr/local/bin/sign-with-kms?arg=alias/release' --party vendor",
 		RunE: func(_ *cobra.Command, args []string) error {
 			id, err := a.readIdentity()

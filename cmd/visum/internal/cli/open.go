@@ -10,11 +10,13 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/aws/aws-sdk-go-v2/config"
 	"golang.org/x/term"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/keys"
+	"github.com/visum-dev/visum/repo/keys/awskms"
 	"github.com/visum-dev/visum/repo/keys/exec"
 	"github.com/visum-dev/visum/repo/keys/hashivault"
 	"github.com/visum-dev/visum/repo/storage"
@@ -173,6 +175,13 @@ func (a *app) openers() map[string]keys.Opener {
 				return nil, err
 			}
 			return hashivault.Opener(cfg)(ctx, uri, opts)
+		},
+		"awskms": func(ctx context.Context, uri string, opts *keys.Options) (tuf.Signer, error) {
+			cfg, err := config.LoadDefaultConfig(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return awskms.Opener(cfg)(ctx, uri, opts)
 		},
 	}
 }

@@ -23,7 +23,7 @@ func topics() []*cobra.Command {
                          the server and the token of keys with hashivault: URIs
   all                    of programs that sign, for keys with exec: URIs
   AWS_ACCESS_KEY_ID and others of the AWS SDK
-                         credentials of s3: storages
+                         credentials of s3: storages and awskms: keys
   HTTPS_PROXY, NO_PROXY  proxies for get and clone, as net/http reads them`},
 	}
 }
