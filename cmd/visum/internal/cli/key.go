@@ -36,29 +36,16 @@ func (a *app) keyCommand() *cobra.Command {
 	fresh := &cobra.Command{Use: "new LABEL", Short: "Make a key file with a passphrase and add it to the key ring", Args: cobra.ExactArgs(1),
 		Long: "new makes an ed25519 key in the folder keys next to the identity file, encrypted with a passphrase,\nand adds it to the key ring under LABEL. The label also states the key's purpose, such as \"vendor root\".",
 		RunE: func(_ *cobra.Command, args []string) error {
-			id, err := a.readIdentity()
-			if err != nil {
-				return err
-			}
-			path, _, err := a.identityPath()
-			if err != nil {
-				return err
-			}
-			if err := id.newLabel(args[0]); err != nil {
-				return err
-			}
-			pass, err := a.passphrase(a.ctx, args[0])
-			if err != nil {
-				return err
-			}
-			line, err := a.newKey(id, args[0], party, pass)
-			if err != nil {
-				return err
-			}
-			if err := writeTOML(path, id); err != nil {
-				return err
-			}
-			return a.print(line, line.String())
+			return a.editRing(func(id *identity) (keyLine, error) {
+				if err := id.newLabel(args[0]); err != nil {
+					return keyLine{}, err
+				}
+				pass, err := a.passphrase(a.ctx, args[0])
+				if err != nil {
+					return keyLine{}, err
+				}
+				return a.newKey(id, args[0], party, pass)
+			})
 		}}
 	fresh.Flags().StringVar(&party, "party", "", "the party that the key belongs to")
 	list := &cobra.Command{Use: "list", Short: "List the keys of the key ring, without opening them", Args: cobra.NoArgs,
@@ -120,40 +107,28 @@ hashivault://KEY, awskms:///KEY, or exec:/PROGRAM?arg=A, a program that signs; d
 are absolute.`,
 		Example: "  visum key add 'vendor root' 'ssh-agent:vendor%20root' --party vendor\n  visum key add release 'exec:/usr/local/bin/sign-with-kms?arg=alias/release' --party vendor",
 		RunE: func(_ *cobra.Command, args []string) error {
-			id, err := a.readIdentity()
-			if err != nil {
-				return err
-			}
-			path, _, err := a.identityPath()
-			if err != nil {
-				return err
-			}
-			if err := id.newLabel(args[0]); err != nil {
-				return err
-			}
 			scheme, rest, ok := strings.Cut(args[1], ":")
-			if !ok || (scheme == "file" || scheme == "exec") && !filepath.IsAbs(filepath.FromSlash(strings.TrimPrefix(rest, "//"))) {
+			rest = strings.TrimPrefix(rest, "//")
+			if !ok || (scheme == "file" || scheme == "exec") && !strings.HasPrefix(rest, "/") && !filepath.IsAbs(rest) {
 				return usage("%s: want SCHEME:..., with an absolute path", text.Quote(args[1]))
 			}
-			k := identityKey{Label: args[0], URI: args[1], Party: party}
-			s, err := a.openKey(id, k)
-			if err != nil {
-				return err
-			}
-			data, err := keys.WritePublic(s.Key(), keys.FormTUF)
-			if err != nil {
-				return err
-			}
-			k.Public = strings.TrimSpace(string(data))
-			id.Keys = append(id.Keys, k)
-			line, err := a.keyLine(id, k)
-			if err != nil {
-				return err
-			}
-			if err := writeTOML(path, id); err != nil {
-				return err
-			}
-			return a.print(line, line.String())
+			return a.editRing(func(id *identity) (keyLine, error) {
+				if err := id.newLabel(args[0]); err != nil {
+					return keyLine{}, err
+				}
+				k := identityKey{Label: args[0], URI: args[1], Party: party}
+				s, err := a.openKey(id, k)
+				if err != nil {
+					return keyLine{}, err
+				}
+				data, err := keys.WritePublic(s.Key(), keys.FormTUF)
+				if err != nil {
+					return keyLine{}, err
+				}
+				k.Public = strings.TrimSpace(string(data))
+				id.Keys = append(id.Keys, k)
+				return a.keyLine(id, k)
+			})
 		}}
 	cmd.Flags().StringVar(&party, "party", "", "the party that the key belongs to")
 	return cmd
@@ -162,25 +137,39 @@ are absolute.`,
 func (a *app) keyRemoveCommand() *cobra.Command {
 	return &cobra.Command{Use: "remove LABEL", Short: "Take a key out of the key ring; its file stays", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			id, err := a.readIdentity()
-			if err != nil {
-				return err
-			}
-			path, _, err := a.identityPath()
-			if err != nil {
-				return err
-			}
-			i := slices.IndexFunc(id.Keys, func(k identityKey) bool { return k.Label == args[0] })
-			if i < 0 {
-				return id.noLabel(args[0])
-			}
-			removed := id.Keys[i]
-			id.Keys = slices.Delete(id.Keys, i, i+1)
-			if err := writeTOML(path, id); err != nil {
-				return err
-			}
-			return a.print(keyLine{Label: removed.Label, URI: removed.URI, Party: removed.Party}, "removed "+text.Name(removed.Label)+": "+text.Quote(removed.URI))
+			return a.editRing(func(id *identity) (keyLine, error) {
+				i := slices.IndexFunc(id.Keys, func(k identityKey) bool { return k.Label == args[0] })
+				if i < 0 {
+					return keyLine{}, id.noLabel(args[0])
+				}
+				line, err := a.keyLine(id, id.Keys[i])
+				if err != nil { // its file is gone
+					line = keyLine{Label: id.Keys[i].Label, URI: id.Keys[i].URI, Party: id.Keys[i].Party}
+				}
+				id.Keys = slices.Delete(id.Keys, i, i+1)
+				return line, nil
+			})
 		}}
+}
+
+// editRing changes the key ring, and prints the key that was added or removed.
+func (a *app) editRing(edit func(id *identity) (keyLine, error)) error {
+	id, err := a.readIdentity()
+	if err != nil {
+		return err
+	}
+	path, _, err := a.identityPath()
+	if err != nil {
+		return err
+	}
+	line, err := edit(id)
+	if err != nil {
+		return err
+	}
+	if err := writeTOML(path, id); err != nil {
+		return err
+	}
+	return a.print(line, line.String())
 }
 
 func (id *identity) noLabel(label string) error {
