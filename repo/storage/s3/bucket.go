@@ -366,8 +366,11 @@ func isUnknown(err error) bool {
 }
 
 // again completes a Create of an existing file: it compares the content, and writes the
-// object again, so that Remove takes it for a new one.
+// object again, so that Remove takes it for a new one. A write of the same content by
+// another process after the first comparison will do as well: otherwise the last of many
+// processes would lose one race after another.
 func (b *Bucket) again(ctx context.Context, name string, sum [sha256.Size]byte, size int64, write func(info) error) error {
+	var first info
 	for range maxRounds {
 		at, err := b.compare(ctx, name, sum, size)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -375,6 +378,11 @@ func (b *Bucket) again(ctx context.Context, name string, sum [sha256.Size]byte, 
 		}
 		if err != nil {
 			return err
+		}
+		if first.etag == "" {
+			first = at
+		} else if at.etag != first.etag && !first.asked.IsZero() && !at.written.Before(first.asked.Truncate(time.Second)) {
+			return b.unmarked(ctx, name)
 		}
 		err = write(at)
 		if err == nil {

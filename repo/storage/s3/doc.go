@@ -24,7 +24,7 @@
 // ErrConflict.
 //
 // A Create of an existing file counts as a write of it: the object is written or copied
-// onto itself. Remove sets a mark (".visum/removing/" and the sha256 of the name) before
+// onto itself, unless another process has just done so. Remove sets a mark (".visum/removing/" and the sha256 of the name) before
 // it looks at the time of the last write; Create looks for the mark after its write, and
 // returns ErrConflict if it finds one. So no file is removed that Create relies on. A
 // mark of a process that died is ignored after 30 minutes.

@@ -262,3 +262,50 @@ func TestLostRaces(t *testing.T) {
 		})
 	}
 }
+
+// Other processes create the same file all the time, on a store whose ETags change with
+// each write: a Create that never wins a race ends nevertheless, because the others have
+// written what it wants to write.
+func TestCreateBesideCreates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t)
+		s.encrypted = true
+		other, ctx := s.open(t), t.Context()
+		if err := other.Create(ctx, "targets/x", strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		writes, content := 0, "x"
+		b := s.open(t, func(next http.RoundTripper) http.RoundTripper {
+			return tripper(func(r *http.Request) (*http.Response, error) {
+				if r.Method == http.MethodPut && r.Header.Get("If-Match") != "" && strings.HasSuffix(r.URL.Path, "/x") {
+					writes++
+					at, err := other.Read(ctx, "targets/x")
+					if err == nil {
+						err = other.Replace(ctx, "targets/x", at, []byte(content))
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				return next.RoundTrip(r)
+			})
+		})
+		if err := b.Create(ctx, "targets/x", strings.NewReader("x")); err != nil || writes != 1 {
+			t.Errorf("%v, after %d writes", err, writes)
+		}
+		// A mark of Remove counts as after a write of its own.
+		mark := markOf("targets/x")
+		if err := other.setMark(ctx, mark); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Create(ctx, "targets/x", strings.NewReader("x")); !errors.Is(err, storage.ErrConflict) {
+			t.Errorf("beside a Remove: %v", err)
+		}
+		time.Sleep(time.Hour) // the mark is too old
+		content = "y"
+		if err := b.Create(ctx, "targets/x", strings.NewReader("x")); !errors.Is(err, storage.ErrConflict) || !strings.Contains(err.Error(), "other content") {
+			t.Errorf("other content: %v", err)
+		}
+	})
+}
