@@ -54,6 +54,9 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileIn
 	if o.Drafts <= 0 {
 		o.Drafts = r.cfg.Expiry.Release
 	}
+	// Before the load: a file that is published after the load was written after this time,
+	// even if the machine sleeps in between.
+	now := r.now()
 	p, err := r.load(ctx)
 	if err != nil {
 		return nil, err
@@ -61,7 +64,7 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileIn
 	if p.snap == nil {
 		return nil, nil // nothing is published yet, so any file may be needed
 	}
-	k := &pruner{repo: r, ctx: ctx, present: p, now: r.now(), drafts: max(o.Drafts, pruneMargin), keep: map[[16]byte]bool{}, read: map[string]*pastRole{}}
+	k := &pruner{repo: r, ctx: ctx, present: p, now: now, drafts: max(o.Drafts, pruneMargin), keep: map[[16]byte]bool{}, read: map[string]*pastRole{}}
 	var meta []storage.FileInfo
 	for f, err := range lister.List(ctx, "metadata/") {
 		if err != nil {

@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -192,6 +193,47 @@ func TestPruneKilled(t *testing.T) {
 			}
 		}
 	}
+}
+
+// paused calls pause once, after a read of the timestamp.
+type paused struct {
+	*memory
+	pause func()
+}
+
+func (p *paused) Read(ctx context.Context, name string) ([]byte, error) {
+	data, err := p.memory.Read(ctx, name)
+	if pause := p.pause; pause != nil && name == "metadata/timestamp.json" {
+		p.pause = nil
+		pause()
+	}
+	return data, err
+}
+
+// A Prune is paused for hours after it has read what is published, as on a machine that
+// sleeps. What was published in the meantime stays.
+func TestPrunePaused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Store.Clock = func() time.Time { return w.Now }
+	w.Update(add("1"))
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/1") })
+	w.Now = w.Now.Add(3 * time.Hour)
+	store := &paused{memory: w.Store, pause: func() {
+		w.Update(add("1")) // the same bytes come back
+		w.Now = w.Now.Add(3 * time.Hour)
+	}}
+	list, err := repo.New(store, w.Config()).Prune(t.Context(), &repo.PruneOptions{Drafts: time.Hour})
+	noErr(t, err)
+	if store.pause != nil {
+		t.Fatal("not paused")
+	}
+	for _, f := range list {
+		if strings.HasPrefix(f.Name, "targets/") {
+			t.Errorf("removed %s", f.Name)
+		}
+	}
+	w.Intact()
 }
 
 // Two publishers and two pruners run concurrently: no listed file is lost.
