@@ -38,8 +38,44 @@ func TestExportedIsDocumented(t *testing.T) {
 			for _, name := range silent(f) {
 				t.Errorf("%s: %s has no comment", file, name)
 			}
+			for _, name := range misnamed(f) {
+				t.Errorf("%s: the comment of %s names something else", file, name)
+			}
 		}
 	}
+}
+
+// misnamed names functions, types and errors whose comment begins with another name, as
+// after a renaming.
+func misnamed(f *ast.File) (out []string) {
+	begins := func(name string, doc *ast.CommentGroup) {
+		first, _, _ := strings.Cut(strings.NewReplacer(":", " ", ",", " ", "\n", " ").Replace(doc.Text()), " ")
+		if first != "" && first != name && first != "A" && first != "An" && first != "The" {
+			out = append(out, name)
+		}
+	}
+	for _, d := range f.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if d.Name.IsExported() {
+				begins(d.Name.Name, d.Doc)
+			}
+		case *ast.GenDecl:
+			for _, s := range d.Specs {
+				switch s := s.(type) {
+				case *ast.ValueSpec:
+					if strings.HasPrefix(s.Names[0].Name, "Err") {
+						begins(s.Names[0].Name, s.Doc)
+					}
+				case *ast.TypeSpec:
+					if s.Name.IsExported() && len(d.Specs) == 1 {
+						begins(s.Name.Name, d.Doc)
+					}
+				}
+			}
+		}
+	}
+	return out
 }
 
 // silent names what is exported without a comment of its own.

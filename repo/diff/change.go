@@ -22,10 +22,10 @@ type Change struct {
 	Note string // additional information, such as the listing of the other party
 }
 
-// ChangeKind is the type of a change.
+// Kind is the type of a change.
 type Kind string
 
-// ChangePart is the part of a diff that a [Change] belongs to.
+// Part is the part of a diff that a [Change] belongs to.
 type Part string
 
 // The parts of a diff.

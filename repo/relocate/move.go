@@ -16,7 +16,7 @@ import (
 // Errors of a move and its steps. If a root would break a rule of the charter, the
 // error wraps [tuf.ErrCharter] and names the rule.
 var (
-	// ErrPlaces: the locations of the move do not fit the repository.
+	// ErrLocations: the locations of the move do not fit the repository.
 	ErrLocations = errors.New("locations")
 	// ErrKeys: the new keys are missing, too few, or among the old ones.
 	ErrKeys = errors.New("keys")
