@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/chain"
@@ -415,14 +414,9 @@ func newBookRoot(r *tuf.Root) *bookRoot { return &bookRoot{r.Version(), r.SHA256
 
 // recalledIn returns the recalls that a role's signed part lists.
 func recalledIn(role string, signed wire.Value) (out []takenBack) {
-	for v := range metafile.Member(signed, layout.RecallMember).Elements() {
-		t := takenBack{Kind: "recall", Role: role}
-		t.Path, _ = metafile.Member(v, "path").Text()
-		t.SHA256, _ = metafile.Member(v, "sha256").Text()
-		t.SHA256 = strings.ToLower(t.SHA256)
-		t.Reason, _ = metafile.Member(v, "reason").Text()
-		if t.SHA256 != "" {
-			out = append(out, t)
+	for r := range metafile.Recalls(metafile.Member(signed, layout.RecallMember)) {
+		if r.SHA256 != "" {
+			out = append(out, takenBack{Kind: "recall", Role: role, Path: r.Path, SHA256: r.SHA256, Reason: r.Reason})
 		}
 	}
 	return out

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/layout"
@@ -117,15 +115,9 @@ func (tx *Tx) recallOf(role, sha256 string) (*tuf.Recall, error) {
 	index := tx.recallsOf[role]
 	if len(index.of) != len(v) || &index.of[0] != &v[0] { // values are immutable
 		index = recallIndex{v, map[string]*tuf.Recall{}}
-		for e := range v.Elements() {
-			r := &tuf.Recall{Role: role}
-			r.Path, _ = metafile.Member(e, "path").Text()
-			r.Reason, _ = metafile.Member(e, "reason").Text()
-			sum, _ := metafile.Member(e, "sha256").Text()
-			r.SHA256 = strings.ToLower(sum)
-			at, _ := metafile.Member(e, "at").Text()
-			r.At, _ = time.Parse(time.RFC3339, at)
-			index.bySum[r.SHA256] = r
+		for r := range metafile.Recalls(v) {
+			r.Role = role
+			index.bySum[r.SHA256] = &r
 		}
 		tx.recallsOf[role] = index
 	}

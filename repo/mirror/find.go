@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
@@ -58,16 +57,8 @@ func FindBytes(ctx context.Context, from storage.Source, pin []byte, sums []stri
 		if err != nil {
 			return err
 		}
-		for r := range recalls.Elements() {
-			sum, err := metafile.Member(r, "sha256").Text()
-			if err != nil {
-				return err
-			}
-			path, err := metafile.Member(r, "path").Text()
-			if err == nil {
-				err = add(strings.ToLower(sum), path)
-			}
-			if err != nil {
+		for r := range metafile.Recalls(recalls) {
+			if err := add(r.SHA256, r.Path); err != nil {
 				return err
 			}
 		}
