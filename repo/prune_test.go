@@ -337,7 +337,7 @@ func TestTwoSpeeds(t *testing.T) {
 	})
 	w.Update(func(tx *repo.Tx) error { return tx.Approve("review", "engine/1", nil) })
 	fast := w.Open("vendor-rules", "review-automation", "timestamp", "snapshot")
-	most, times := 0, 100
+	most, times := 0, 50
 	if rawtuf.Long {
 		times = 300
 	}
@@ -358,7 +358,7 @@ func TestTwoSpeeds(t *testing.T) {
 				t.Fatalf("publish %d wrote %s", n, name)
 			}
 		}
-		if n%50 == 0 {
+		if n%25 == 0 {
 			// Three hours of timestamps keep three hours of files.
 			cfg := w.Config()
 			cfg.Expiry = repo.Expiry{Timestamp: 3 * time.Hour}
