@@ -355,7 +355,7 @@ func (d *download) receive(ctx context.Context, s *mirror, pulse, pace *pulse) e
 	defer r.Close()
 	if r.Size >= 0 && r.Size != d.a.Length() {
 		s.out = true
-		return &tuf.Error{Role: d.a.Path(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("length is %d, approved is %d", r.Size, d.a.Length())}
+		return &tuf.Error{Role: d.a.Path(), Err: tuf.ErrMismatch, Detail: fmt.Sprintf("length is %d, %d is listed", r.Size, d.a.Length())}
 	}
 	in := pulse.reader(r)
 	if pace != nil {

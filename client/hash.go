@@ -2,14 +2,10 @@ package client
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/hex"
-	"fmt"
-	"hash"
 	"io"
 
 	"github.com/visum-dev/visum/internal/ctxio"
+	"github.com/visum-dev/visum/internal/digest"
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -18,48 +14,20 @@ const bufferSize = 256 << 10
 
 // hasher checks a stream against the approved length and hashes.
 type hasher struct {
-	a      tuf.Approved
-	n      int64
-	sha256 hash.Hash // nil if not listed
-	sha512 hash.Hash // likewise; at least one of them is set
+	*digest.Sum
+	approved tuf.Approved
 }
 
 func newHasher(a tuf.Approved) *hasher {
-	h := &hasher{a: a}
-	if a.SHA256() != "" || a.SHA512() == "" {
-		h.sha256 = sha256.New()
-	}
-	if a.SHA512() != "" {
-		h.sha512 = sha512.New()
-	}
-	return h
-}
-
-func (h *hasher) Write(p []byte) (int, error) {
-	h.n += int64(len(p))
-	if h.sha256 != nil {
-		h.sha256.Write(p)
-	}
-	if h.sha512 != nil {
-		h.sha512.Write(p)
-	}
-	return len(p), nil
+	return &hasher{digest.New(digest.Want{Length: a.Length(), SHA256: a.SHA256(), SHA512: a.SHA512()}), a}
 }
 
 // check returns nil if everything written so far is exactly the approved target.
 func (h *hasher) check() error {
-	detail := ""
-	switch {
-	case h.n != h.a.Length():
-		detail = fmt.Sprintf("length is %d, approved is %d", h.n, h.a.Length())
-	case h.sha256 != nil && hex.EncodeToString(h.sha256.Sum(nil)) != h.a.SHA256():
-		detail = fmt.Sprintf("sha256 is %x, approved is %s", h.sha256.Sum(nil), h.a.SHA256())
-	case h.sha512 != nil && hex.EncodeToString(h.sha512.Sum(nil)) != h.a.SHA512():
-		detail = fmt.Sprintf("sha512 is %x, approved is %s", h.sha512.Sum(nil), h.a.SHA512())
-	default:
-		return nil
+	if detail := h.Mismatch(); detail != "" {
+		return &tuf.Error{Role: h.approved.Path(), Err: tuf.ErrMismatch, Detail: detail}
 	}
-	return &tuf.Error{Role: h.a.Path(), Err: tuf.ErrMismatch, Detail: detail}
+	return nil
 }
 
 // matches reports whether file holds the approved bytes already, and no other user can

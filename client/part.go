@@ -44,7 +44,7 @@ func (p *part) reopen(ctx context.Context, size int64) error {
 	return p.cut(ctx, size)
 }
 
-func (p *part) size() int64 { return p.sum.n }
+func (p *part) size() int64 { return p.sum.Len() }
 
 func (p *part) Write(b []byte) (int, error) {
 	n, err := p.partFile.Write(b)
@@ -60,7 +60,7 @@ func (p *part) cut(ctx context.Context, n int64) error {
 	if err := p.Truncate(n); err != nil {
 		return diskError{err}
 	}
-	p.sum = newHasher(p.sum.a)
+	p.sum = newHasher(p.sum.approved)
 	p.from = slices.DeleteFunc(p.from, func(x portion) bool { return x.start >= n })
 	if _, err := io.CopyBuffer(onlyWriter{p.sum}, ctxio.NewReader(ctx, io.NewSectionReader(p, 0, n)), make([]byte, bufferSize)); ctx.Err() != nil {
 		return ctx.Err()

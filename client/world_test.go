@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -102,17 +102,9 @@ func (w *world) location(id, tier, operator string, s *server, priority int) tuf
 	return l
 }
 
-// Signer returns the key of that name, made at its first use.
+// signer returns the key of that name, which signs every update from now on.
 func (w *world) signer(name string) tuf.Signer {
-	if w.keys[name] == nil {
-		_, key, err := ed25519.GenerateKey(nil)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if w.keys[name], err = tuf.NewSigner(key); err != nil {
-			w.t.Fatal(err)
-		}
-	}
+	w.keys[name] = repotest.Signer(name)
 	return w.keys[name]
 }
 

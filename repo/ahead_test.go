@@ -24,7 +24,7 @@ func TestRootAhead(t *testing.T) {
 	healthy := func() {
 		t.Helper()
 		report, err := mirror.Verify(ctx, w.Storage(), pin, options(w.Config()))
-		if err != nil || !report.OK() {
+		if err != nil || report.Err() != nil {
 			t.Fatalf("%v, %v", report, err)
 		}
 		status, err := w.Open().Status(ctx, w.Now)
@@ -49,7 +49,7 @@ func TestRootAhead(t *testing.T) {
 	w.Now = now
 	report, err := mirror.Verify(ctx, w.Storage(), pin, options(w.Config()))
 	noErr(t, err)
-	if report.OK() || !slices.ContainsFunc(report.Findings, func(f mirror.Finding) bool {
+	if report.Err() == nil || !slices.ContainsFunc(report.Findings, func(f mirror.Finding) bool {
 		return f.Kind == mirror.FileAhead && f.Name == "metadata/2.root.json" && strings.Contains(f.Text, "3653 days")
 	}) {
 		t.Errorf("%v", report)

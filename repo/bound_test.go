@@ -107,7 +107,7 @@ func TestManyBinsDoNotSpin(t *testing.T) {
 	// In the valid counterpart every listed bin is visited.
 	w := newWorld(t)
 	w.Update(addFiles(0, 520))
-	if report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || !report.OK() || report.Roles != 7 {
+	if report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || report.Err() != nil || report.Roles != 7 {
 		t.Errorf("%v, %v", report, err)
 	}
 }

@@ -88,7 +88,7 @@ func TestCloneNames(t *testing.T) {
 			}
 		}
 	}
-	if slices.Sort(found); !slices.Equal(found, want) || report.OK() || report.Targets != 1+len(good) {
+	if slices.Sort(found); !slices.Equal(found, want) || report.Err() == nil || report.Targets != 1+len(good) {
 		t.Errorf("%s", report)
 	}
 	skipped = nil
@@ -112,7 +112,7 @@ func TestCloneNames(t *testing.T) {
 	})
 	skipped = nil
 	noErr(t, mirror.Clone(t.Context(), copied, place, w.Pin(), opt))
-	if report, err = mirror.Verify(t.Context(), copied, w.Pin(), options(w.Config())); err != nil || !report.OK() || len(skipped) > 0 {
+	if report, err = mirror.Verify(t.Context(), copied, w.Pin(), options(w.Config())); err != nil || report.Err() != nil || len(skipped) > 0 {
 		t.Errorf("%s, %v, %q", report, err, skipped)
 	}
 }

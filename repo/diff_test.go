@@ -326,7 +326,7 @@ func TestDiffBins(t *testing.T) {
 	}
 	// Verify and a mirror follow the bins.
 	report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config()))
-	if err != nil || !report.OK() || report.Targets != 520 || report.Roles != 7 {
+	if err != nil || report.Err() != nil || report.Targets != 520 || report.Roles != 7 {
 		t.Errorf("%v, %v", report, err)
 	}
 	m := newMemory()

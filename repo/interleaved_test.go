@@ -465,7 +465,7 @@ func (x *race) whole(place *memory) {
 	noErr(x.T, err)
 	// The state may have been published hours ago.
 	report.Findings = slices.DeleteFunc(report.Findings, func(f mirror.Finding) bool { return f.Kind == mirror.FileExpired })
-	if !report.OK() {
+	if report.Err() != nil {
 		x.T.Error(report)
 	}
 }
@@ -479,7 +479,7 @@ var raced = map[string]func(x *race, s *late) error{
 	},
 	"Verify": func(x *race, s *late) error {
 		report, err := mirror.Verify(x.T.Context(), s, x.pin, options(x.Config()))
-		if err == nil && !report.OK() && !(x.at != "" && unfinished(report)) {
+		if err == nil && report.Err() != nil && !(x.at != "" && unfinished(report)) {
 			x.T.Errorf("the repository is in order (others at %q), the report says:\n%v", x.at, report)
 		}
 		return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/tuf"
@@ -20,7 +21,7 @@ import (
 
 func TestStockGoTUFBins(t *testing.T) { binStory(t, goTUF) }
 
-func TestStockTUFJSBins(t *testing.T) { haveTUFJS(t); binStory(t, tufjs) }
+func TestStockTUFJSBins(t *testing.T) { rawtuf.TUFJS(t, tufJS); binStory(t, tufjs) }
 
 // visum's own client finds the same targets.
 func TestClientBins(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/config"
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 )
 
@@ -96,22 +97,7 @@ var startNode = sync.OnceValues(func() (*node, error) {
 
 func TestStockGoTUF(t *testing.T) { stockStory(t, goTUF) }
 
-func TestStockTUFJS(t *testing.T) { haveTUFJS(t); stockStory(t, tufjs) }
-
-func haveTUFJS(t *testing.T) {
-	t.Helper()
-	_, err := exec.LookPath("node")
-	if err == nil {
-		_, err = os.Stat(filepath.Join(tufJS, "node_modules", "tuf-js"))
-	}
-	if err != nil {
-		const how = "no tuf-js: install Node.js, then run: npm ci --prefix repo/testdata/tufjs"
-		if os.Getenv("CI") != "" {
-			t.Fatal(how)
-		}
-		t.Skip(how)
-	}
-}
+func TestStockTUFJS(t *testing.T) { rawtuf.TUFJS(t, tufJS); stockStory(t, tufjs) }
 
 // A standard TUF client follows the repository from its first root, through every
 // change of root. It sees what the review party lists and nothing else.

@@ -156,7 +156,7 @@ func TestTwoProcesses(t *testing.T) {
 		t.Errorf("%d releases, want %d", got, 2*each)
 	}
 	report, err := mirror.Verify(t.Context(), repo.Folder(dir), w.Pin(), options(w.Config()))
-	if err != nil || !report.OK() || report.Targets != 2*each+1 {
+	if err != nil || report.Err() != nil || report.Targets != 2*each+1 {
 		t.Errorf("%v, %v", report, err)
 	}
 }
@@ -296,7 +296,7 @@ func TestKilledProcess(t *testing.T) {
 				w.Store = scoop(t, dir)
 				w.Sees(x.goal)
 				report, err := mirror.Verify(t.Context(), repo.Folder(dir), past.Pin(), options(w.Config()))
-				if err != nil || !report.OK() || name == "prune" && len(report.Findings) > 0 {
+				if err != nil || report.Err() != nil || name == "prune" && len(report.Findings) > 0 {
 					t.Fatalf("killed at event %d, and healed: %v\n%v", n, err, report)
 				}
 			}

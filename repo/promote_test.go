@@ -141,7 +141,7 @@ func TestPromote(t *testing.T) {
 	if err != nil || len(said) != 1 || said[0].Err != nil {
 		t.Errorf("statements after the rollouts: %+v, %v", said, err)
 	}
-	if report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || !report.OK() {
+	if report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || report.Err() != nil {
 		t.Errorf("%s, %v", report, err)
 	}
 }

@@ -159,9 +159,41 @@ func (n *publication) finish(ctx context.Context) error {
 	return n.seePublished(ctx, timestamp, snapshot)
 }
 
-// write writes all files to the storage.
+// write writes all files to the storage. The order matters: every file is written
+// before the files that name it.
 func (n *publication) write(ctx context.Context, snapName string, timestamp, snapshot []byte) error {
-	// The order matters: every file is written before the files that name it.
+	if err := n.writeContent(ctx, snapName, snapshot); err != nil {
+		return err
+	}
+	switch newTimestamp := n.content || n.stamp; {
+	case n.newRoot == nil && !newTimestamp:
+		return nil
+	case n.newRoot == nil:
+		return n.replaceTimestamp(ctx, timestamp)
+	case !newTimestamp:
+		return n.writeRoot(ctx, n.present.timestamp)
+	case n.contentFirst(ctx, timestamp, snapshot):
+		if err := n.replaceTimestamp(ctx, timestamp); err != nil {
+			return err
+		}
+		return n.writeRoot(ctx, timestamp)
+	}
+	if err := n.writeRoot(ctx, n.present.timestamp); err != nil {
+		return err
+	}
+	if err := n.replaceTimestamp(ctx, timestamp); err != nil || n.recovery == nil {
+		return err
+	}
+	// A publisher of a regular root in between saw the old timestamp, so it is restored.
+	err := n.checkRace(ctx)
+	if last := n.present.timestamp; errors.Is(err, ErrConflict) && last != nil {
+		err = errors.Join(err, n.repo.storage.Replace(ctx, layout.TimestampName, timestamp, last))
+	}
+	return err
+}
+
+// writeContent writes what the new timestamp lists.
+func (n *publication) writeContent(ctx context.Context, snapName string, snapshot []byte) error {
 	s := n.repo.storage
 	if err := n.writeStatements(ctx); err != nil {
 		return err
@@ -177,49 +209,37 @@ func (n *publication) write(ctx context.Context, snapName string, timestamp, sna
 			return fmt.Errorf("repo: %s: %w", text.Name(snapName), err)
 		}
 	}
-	// If clients of the current root accept the new content, it is written before the
-	// root, so that root and content match at every moment. The same order applies if a
-	// recovery replaces another: the current content can't be verified once the earlier
-	// recovery root is overwritten.
+	return nil
+}
+
+// contentFirst reports whether the timestamp is written before the new root. If clients
+// of the current root accept the new content, this order makes root and content match
+// at every moment. The same order applies if a recovery replaces another: the current
+// content can't be verified once the earlier recovery root is overwritten.
+func (n *publication) contentFirst(ctx context.Context, timestamp, snapshot []byte) bool {
 	replaces := n.recovery != nil && n.present.root.Version() == n.root.Version()
-	first := n.newRoot != nil && n.content && (replaces || n.currentAccepts(ctx, timestamp, snapshot))
-	last := n.present.timestamp
-	if first {
-		if err := n.replaceTimestamp(ctx, timestamp); err != nil {
-			return err
-		}
-		last = timestamp
-	}
-	if n.newRoot != nil {
-		// A published root can't be withdrawn, so a lost race must be detected before.
-		if data, err := s.Read(ctx, layout.TimestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		} else if !bytes.Equal(data, last) {
-			return fmt.Errorf("repo: %s: %w", layout.TimestampName, ErrConflict)
-		}
-		if n.recovery != nil {
-			if err := n.checkRace(ctx); err != nil {
-				return err
-			}
-			if err := n.recovery.Put(ctx, s); err != nil {
-				return err
-			}
-		} else if err := s.Create(ctx, layout.RootName(n.root.Version()), bytes.NewReader(n.newRoot)); err != nil {
-			return fmt.Errorf("repo: root v%d: %w", n.root.Version(), err)
-		}
-	}
-	if first || !n.content && !n.stamp {
-		return nil
-	}
-	if err := n.replaceTimestamp(ctx, timestamp); err != nil || n.recovery == nil {
+	return n.content && (replaces || n.currentAccepts(ctx, timestamp, snapshot))
+}
+
+// writeRoot writes the new root, unless the published timestamp is not last any more: a
+// published root can't be withdrawn, so a lost race must be detected before.
+func (n *publication) writeRoot(ctx context.Context, last []byte) error {
+	s := n.repo.storage
+	if data, err := s.Read(ctx, layout.TimestampName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	} else if !bytes.Equal(data, last) {
+		return fmt.Errorf("repo: %s: %w", layout.TimestampName, ErrConflict)
 	}
-	// A publisher of a regular root in between saw the old timestamp, so it is restored.
-	err := n.checkRace(ctx)
-	if errors.Is(err, ErrConflict) && last != nil {
-		err = errors.Join(err, s.Replace(ctx, layout.TimestampName, timestamp, last))
+	if n.recovery != nil {
+		if err := n.checkRace(ctx); err != nil {
+			return err
+		}
+		return n.recovery.Put(ctx, s)
 	}
-	return err
+	if err := s.Create(ctx, layout.RootName(n.root.Version()), bytes.NewReader(n.newRoot)); err != nil {
+		return fmt.Errorf("repo: root v%d: %w", n.root.Version(), err)
+	}
+	return nil
 }
 
 // checkRace returns an error if a regular root was published before a recovery.

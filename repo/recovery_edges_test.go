@@ -398,7 +398,7 @@ func TestTwoRecoveries(t *testing.T) {
 			copied := newMemory()
 			noErr(t, mirror.Clone(t.Context(), copied, storage.SourceOf(w.Store), pin, nil))
 			report, err := mirror.Verify(t.Context(), w.Storage(), pin, options(w.Config()), mirror.Mirror{Source: storage.SourceOf(copied)})
-			if noErr(t, err); !report.OK() || report.Root != root {
+			if noErr(t, err); report.Err() != nil || report.Root != root {
 				t.Errorf("root v%d: %v", report.Root, report)
 			}
 		}

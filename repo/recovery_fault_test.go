@@ -168,7 +168,7 @@ func TestRecoveryOverHTTP(t *testing.T) {
 	copied := newMemory()
 	noErr(t, mirror.Clone(t.Context(), copied, place, first, options(cfg)))
 	report, err := mirror.Verify(t.Context(), copied, first, options(cfg), mirror.Mirror{Source: place})
-	if noErr(t, err); !report.OK() || report.Root != 3 {
+	if noErr(t, err); report.Err() != nil || report.Root != 3 {
 		t.Error(report)
 	}
 }

@@ -194,12 +194,12 @@ func (w *world) goesOn(first []byte, root int64) {
 	copied := newMemory()
 	for _, pin := range [][]byte{first, pin} {
 		report, err := mirror.Verify(t.Context(), w.Store, pin, options(w.Config()))
-		if noErr(t, err); !report.OK() || report.Root != root {
+		if noErr(t, err); report.Err() != nil || report.Root != root {
 			t.Fatalf("root v%d: %v", report.Root, report)
 		}
 		noErr(t, mirror.Clone(t.Context(), copied, storage.SourceOf(w.Store), pin, options(w.Config())))
 		report, err = mirror.Verify(t.Context(), w.Store, pin, options(w.Config()), mirror.Mirror{Source: storage.SourceOf(copied)})
-		if noErr(t, err); !report.OK() || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, in use by the repository") {
+		if noErr(t, err); report.Err() != nil || len(report.Recoveries) != 1 || !strings.HasSuffix(report.String(), "recovery from root v1, statement v3 until 2027-11-20T12:00:00Z, in use by the repository") {
 			t.Fatal(report)
 		}
 	}

@@ -383,12 +383,12 @@ func TestBadReleases(t *testing.T) {
 	}
 	report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config()))
 	noErr(t, err)
-	if report.OK() || !strings.Contains(report.String(), "rollout of 150 percent") {
+	if report.Err() == nil || !strings.Contains(report.String(), "rollout of 150 percent") {
 		t.Errorf("Verify: %s", report)
 	}
 	w.Update(puts("agent/2", good())) // corrected
 	w.Update(func(tx *repo.Tx) error { return tx.Approve("review", "agent/2", nil) })
-	if report, err = mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || !report.OK() {
+	if report, err = mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || report.Err() != nil {
 		t.Errorf("Verify: %s, %v", report, err)
 	}
 }
@@ -452,7 +452,7 @@ func TestNamesOfTargets(t *testing.T) {
 		w.Update(puts(path, rel))
 		w.Update(func(tx *repo.Tx) error { return tx.Approve("review", path, nil) })
 	}
-	if report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || !report.OK() {
+	if report, err := mirror.Verify(t.Context(), w.Storage(), w.Pin(), options(w.Config())); err != nil || report.Err() != nil {
 		t.Errorf("%s, %v", report, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -16,7 +17,7 @@ import (
 func (r *Root) Warnings(review string, at time.Time) []string {
 	out := r.unpinnable(review, at)
 	if r.minOperators() == 1 {
-		out = append(out, "min_operators is 1: one operator that serves old files hides every new root and release until the metadata expires")
+		out = append(out, chain.OneOperator)
 	}
 	// The number of root keys that may be lost, over all parties, is the smallest
 	// surplus of any party, since the threshold grows with every key of another party.

@@ -24,6 +24,9 @@ func StatementName(s attestation.Subject, role string, n int) string {
 // RecoveryType is the _type of a recovery statement.
 const RecoveryType = "x-visum-recovery"
 
+// OneOperator warns of a charter with min_operators 1.
+const OneOperator = "min_operators is 1: one operator that serves old files hides every new root and release until the metadata expires (freeze)"
+
 // ClockTolerance is how far signed_at of a root may be ahead of the clock when the root
 // is published.
 const ClockTolerance = 5 * time.Minute

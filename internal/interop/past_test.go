@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -36,7 +37,7 @@ func oldData(t *testing.T) string {
 	out, err := cmd.Output()
 	var mod struct{ Dir, Error string }
 	if jsonErr := json.Unmarshal(out, &mod); err != nil || jsonErr != nil || mod.Dir == "" {
-		missing(t, fmt.Sprintf("no %s: %v %s; it takes a module proxy, or a module cache that has it", oldModule, err, mod.Error))
+		rawtuf.Missing(t, fmt.Sprintf("no %s: %v %s; it takes a module proxy, or a module cache that has it", oldModule, err, mod.Error))
 	}
 	return filepath.Join(mod.Dir, "client")
 }
@@ -114,7 +115,7 @@ func examined(t *testing.T, place repo.Storage, pin []byte, now func() time.Time
 	t.Helper()
 	report, err := mirror.Verify(t.Context(), place, pin, &mirror.Options{Now: now})
 	noErr(t, err)
-	if !report.OK() || report.Targets == 0 {
+	if report.Err() != nil || report.Targets == 0 {
 		t.Error(report)
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -244,12 +245,7 @@ const tufJS = "../../repo/testdata/tufjs"
 
 // The models of tuf-js write JSON, names and hash bins in their own way.
 func TestReadTUFJS(t *testing.T) {
-	if _, err := exec.LookPath("node"); err != nil {
-		missing(t, "no Node.js: install Debian's nodejs and npm, then run: npm ci --prefix repo/testdata/tufjs")
-	}
-	if _, err := os.Stat(filepath.Join(tufJS, "node_modules", "@tufjs", "models")); err != nil {
-		missing(t, "no tuf-js: run: npm ci --prefix repo/testdata/tufjs")
-	}
+	rawtuf.TUFJS(t, tufJS)
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	readPlain(t, func(t *testing.T, dir string, n int) {
 		cmd := exec.Command("node", filepath.Join(tufJS, "write.js"), dir, keys, fmt.Sprint(n))

@@ -17,29 +17,6 @@ import (
 	"time"
 )
 
-// needs finds a program, or skips or fails the test.
-func needs(t *testing.T, name, how string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} { // not in every user's PATH
-		if err != nil {
-			path, err = exec.LookPath(filepath.Join(dir, name))
-		}
-	}
-	if err != nil {
-		missing(t, "no "+name+": "+how)
-	}
-	return path
-}
-
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
 // server is a program that runs until the test ends.
 type server struct {
 	t    *testing.T

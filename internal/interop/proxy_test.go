@@ -13,12 +13,13 @@ import (
 	"testing"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // newProxy starts a forward proxy that requires a password.
 func newProxy(t *testing.T) (port string) {
 	t.Helper()
-	path := needs(t, "tinyproxy", "install Debian's tinyproxy")
+	path := rawtuf.Program(t, "tinyproxy", "install Debian's tinyproxy")
 	dir := t.TempDir()
 	port = freePorts(t, 1)[0]
 	conf := "Port " + port + "\nListen 127.0.0.1\nBasicAuth alice s3cr3tword\nMaxClients 50\nTimeout 60\nLogLevel Info\n"

@@ -5,7 +5,6 @@ package interop_test
 import (
 	"bytes"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
@@ -25,6 +24,8 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/client"
+	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
@@ -76,13 +77,9 @@ func newWorld(t *testing.T, bases ...string) *world {
 	return w
 }
 
+// signer returns the key of that name, which signs every update from now on.
 func (w *world) signer(name string) tuf.Signer {
-	if w.keys[name] == nil {
-		_, key, err := ed25519.GenerateKey(nil)
-		noErr(w.t, err)
-		w.keys[name], err = tuf.NewSigner(key)
-		noErr(w.t, err)
-	}
+	w.keys[name] = repotest.Signer(name)
 	return w.keys[name]
 }
 
@@ -262,7 +259,7 @@ http {
 func newNginx(t *testing.T, special string, locations func(origin, cache, rdv string) []string) (*world, *nginx) {
 	t.Helper()
 	t.Parallel()
-	path := needs(t, "nginx", "install Debian's nginx-light, or nginx")
+	path := rawtuf.Program(t, "nginx", "install Debian's nginx-light, or nginx")
 	ports := freePorts(t, 3)
 	w := newWorld(t, locations("https://127.0.0.1:"+ports[0]+"/", "https://127.0.0.1:"+ports[1]+"/", "https://127.0.0.1:"+ports[2]+"/rdv/")...)
 	n := &nginx{dir: t.TempDir()}

@@ -2,8 +2,6 @@ package keycompromise_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
@@ -29,22 +28,6 @@ type desk struct {
 	old     *storage.OverlayStorage // the true one before a recall
 	pin     []byte
 	ledgers map[string]signing.Ledger // by party
-}
-
-func deskKey(name string) tuf.Signer {
-	seed := sha256.Sum256([]byte("desk " + name))
-	s, err := tuf.NewSigner(ed25519.NewKeyFromSeed(seed[:]))
-	if err != nil {
-		panic(err)
-	}
-	return s
-}
-
-func deskKeys(names ...string) (keys []tuf.Key) {
-	for _, n := range names {
-		keys = append(keys, deskKey(n).Key())
-	}
-	return keys
 }
 
 // The keys of each side at the desk.
@@ -65,7 +48,7 @@ func (d *desk) noErr(err error) {
 func (d *desk) config(party string, keys ...string) *repo.Config {
 	cfg := &repo.Config{Pin: d.pin, Ledger: d.ledgers[party], Now: func() time.Time { return d.now }}
 	for _, k := range keys {
-		cfg.Signers = append(cfg.Signers, deskKey(k))
+		cfg.Signers = append(cfg.Signers, repotest.Signer(k))
 	}
 	return cfg
 }
@@ -88,8 +71,8 @@ func (d *desk) copyStore() *storage.OverlayStorage {
 func deskRoot(tx *repo.Tx, review []tuf.Key, vendorAgent, reviewAgent []tuf.Key) {
 	r := tx.Root()
 	r.RepoID = strings.Repeat("cd", 16)
-	r.Parties = []repo.Party{{Name: "vendor", Keys: deskKeys("v-root-1", "v-root-2"), Min: 1}, {Name: "review", Keys: review, Min: 1}}
-	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = deskKeys("timestamp"), deskKeys("snapshot"), deskKeys("targets")
+	r.Parties = []repo.Party{{Name: "vendor", Keys: repotest.Keys("v-root-1", "v-root-2"), Min: 1}, {Name: "review", Keys: review, Min: 1}}
+	r.Timestamp.Keys, r.Snapshot.Keys, r.Targets.Keys = repotest.Keys("timestamp"), repotest.Keys("snapshot"), repotest.Keys("targets")
 	r.Classes = []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{
 		{Party: "vendor", Role: "vendor-agent", Keys: repo.Keys{Keys: vendorAgent}},
 		{Party: "review", Role: "review-agent", Keys: repo.Keys{Keys: reviewAgent}}}}}
@@ -124,7 +107,7 @@ func newDesk(t *testing.T) *desk {
 		d.noErr(d.attacker(d.store, all...).Update(t.Context(), fn))
 	}
 	update(func(tx *repo.Tx) error {
-		deskRoot(tx, deskKeys("r-root-1", "r-root-2"), deskKeys("v-agent"), deskKeys("r-agent"))
+		deskRoot(tx, repotest.Keys("r-root-1", "r-root-2"), repotest.Keys("v-agent"), repotest.Keys("r-agent"))
 		return nil
 	})
 	update(func(tx *repo.Tx) error { return errors.Join(deskAdd("0.9")(tx), deskAdd("1.0")(tx)) })
@@ -153,7 +136,7 @@ func (d *desk) forged() *storage.OverlayStorage {
 	s := storage.Overlay(nil)
 	r := d.attacker(s, slices.Concat(deskVendor, deskFake)...)
 	d.noErr(r.Update(d.t.Context(), func(tx *repo.Tx) error {
-		deskRoot(tx, deskKeys("fake-1", "fake-2"), deskKeys("v-agent", "fake-3"), deskKeys("r-agent", "fake-4"))
+		deskRoot(tx, repotest.Keys("fake-1", "fake-2"), repotest.Keys("v-agent", "fake-3"), repotest.Keys("r-agent", "fake-4"))
 		return nil
 	}))
 	d.noErr(r.Update(d.t.Context(), func(tx *repo.Tx) error { return errors.Join(deskAdd("1.0")(tx), deskAdd("evil")(tx)) }))
@@ -234,7 +217,7 @@ func (d *desk) sign(s signerAt, draft *repo.Draft, what string) string {
 	}
 	signed := false
 	for _, k := range s.keys {
-		if err := mine.Sign(d.t.Context(), deskKey(k)); err == nil {
+		if err := mine.Sign(d.t.Context(), repotest.Signer(k)); err == nil {
 			signed = true
 		}
 	}
@@ -325,7 +308,7 @@ var attempts = []attempt{
 	{"a root without the own party", func(d *desk, s signerAt, stolen []string) string {
 		i := map[string]int{"vendor": 0, "review": 1}[s.party]
 		out := d.unsigned(stolen, func(tx *repo.Tx) error {
-			tx.Root().Parties[i].Keys = deskKeys("fake-1", "fake-2")
+			tx.Root().Parties[i].Keys = repotest.Keys("fake-1", "fake-2")
 			return nil
 		})
 		forged, err := d.attacker(d.forged()).Stage(d.t.Context(), func(tx *repo.Tx) error { tx.RenewRoot(); return nil })

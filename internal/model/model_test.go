@@ -56,12 +56,7 @@ func needsSpin(t *testing.T) {
 		t.Skip("compiles and runs model checkers; not with -short")
 	}
 	for _, tool := range []string{"spin", "gcc"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(err)
-			}
-			t.Skipf("needs %s (Debian: apt-get install spin gcc libc6-dev): %v", tool, err)
-		}
+		rawtuf.Program(t, tool, "Debian's spin, gcc and libc6-dev")
 	}
 }
 

@@ -50,7 +50,7 @@ func (w *World) Intact() {
 	rawtuf.NoErr(w.T, err)
 	report, err := mirror.Verify(w.T.Context(), w.Storage(), pin, Options(w.Config()))
 	rawtuf.NoErr(w.T, err)
-	if !report.OK() {
+	if report.Err() != nil {
 		w.T.Fatal(report)
 	}
 }

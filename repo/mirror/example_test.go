@@ -70,7 +70,7 @@ func ExampleVerify() {
 	report, err := mirror.Verify(ctx, main, pin, &mirror.Options{Now: func() time.Time { return now }},
 		mirror.Mirror{Name: "mirror", Source: storage.SourceOf(other)})
 	check(err)
-	fmt.Println("good:", report.OK())
+	fmt.Println("good:", report.Err() == nil)
 	for _, f := range report.Findings {
 		if !f.Harmless() {
 			fmt.Println(f.Kind, "on the", f.Copy, "-", f.Text)
@@ -78,7 +78,7 @@ func ExampleVerify() {
 	}
 	// Output:
 	// good: false
-	// damaged on the mirror - 7 bytes, 13 are listed
+	// damaged on the mirror - length is 7, 13 is listed
 }
 
 // A bundle for a USB stick has all roots, the metadata, and the selected targets.

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,11 +34,11 @@ const (
 
 // Finding is one observation of [Verify].
 type Finding struct {
-	Kind FindingKind // type of the finding
-	Copy string      // the name of the copy; "" for the repository itself
-	Name string      // of the file
-	Text string      // human-readable description
-	Err  error       // the underlying error, or nil
+	Kind FindingKind `json:"kind"`           // type of the finding
+	Copy string      `json:"copy,omitempty"` // the name of the copy; "" for the repository itself
+	Name string      `json:"name"`           // of the file
+	Text string      `json:"text"`           // human-readable description
+	Err  error       `json:"-"`              // the underlying error, or nil
 }
 
 // Harmless reports whether the finding does not affect clients.
@@ -52,28 +53,32 @@ func (f Finding) String() string {
 	return text.Line(fmt.Sprintf("%s: %s%s: %s", f.Kind, where, text.Name(f.Name), f.Text))
 }
 
-// Report is the result of [Verify].
+// ErrVerify is returned by [Report.Err]: the repository or a copy of it is not good.
+var ErrVerify = errors.New("verification found faults")
+
+// Report is the result of [Verify]. It can be marshalled to JSON; String is
+// human-readable.
 type Report struct {
-	At        time.Time // of the verification
-	Root      int64     // published versions; 0 if the file could not be opened
-	Timestamp int64     // likewise
-	Snapshot  int64     // likewise
-	Roles     int       // role files that verified
-	Targets   int       // valid target files, each counted once
-	Bytes     int64     // of those target files
-	Findings  []Finding // in the order of discovery
+	At        time.Time `json:"at"`        // of the verification
+	Root      int64     `json:"root"`      // published versions; 0 if the file could not be opened
+	Timestamp int64     `json:"timestamp"` // likewise
+	Snapshot  int64     `json:"snapshot"`  // likewise
+	Roles     int       `json:"roles"`     // role files that verified
+	Targets   int       `json:"targets"`   // valid target files, each counted once
+	Bytes     int64     `json:"bytes"`     // of those target files
+	Findings  []Finding `json:"findings"`  // in the order of discovery
 	// Recoveries are the recovery statements found in the repository or on a copy. A
 	// recovery you did not initiate is an incident: see docs/recovery.md.
-	Recoveries []RecoveryInfo
+	Recoveries []RecoveryInfo `json:"recoveries"`
 }
 
 // RecoveryInfo is a verified recovery statement.
 type RecoveryInfo struct {
-	Copy     string    // the first copy that has it; "" for the repository itself
-	From     int64     // version of the root before the recovery root
-	Counter  int64     // of the statement
-	Expires  time.Time // of the statement
-	Followed bool      // the repository has published content under the recovery root
+	Copy     string    `json:"copy,omitempty"` // the first copy that has it; "" for the repository itself
+	From     int64     `json:"from"`           // version of the root before the recovery root
+	Counter  int64     `json:"counter"`        // of the statement
+	Expires  time.Time `json:"expires"`        // of the statement
+	Followed bool      `json:"followed"`       // the repository has published content under the recovery root
 }
 
 // String returns a human-readable sentence.
@@ -88,15 +93,25 @@ func (r RecoveryInfo) String() string {
 	return s + ", not in use yet"
 }
 
-// OK reports whether all findings are harmless.
-func (r *Report) OK() bool {
-	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return !f.Harmless() })
+// Err returns an error that wraps [ErrVerify], and states the first finding that is not
+// harmless; nil if all are.
+func (r *Report) Err() error {
+	bad := slices.DeleteFunc(slices.Clone(r.Findings), Finding.Harmless)
+	if len(bad) == 0 {
+		return nil
+	}
+	more := ""
+	if len(bad) > 1 {
+		more = fmt.Sprintf("; %d findings in all", len(bad))
+	}
+	const room = text.MaxLine - 512 // leaves room for a caller's prefix
+	return fmt.Errorf("mirror: %w: %.*s%s", ErrVerify, room, bad[0], more)
 }
 
 // String returns the report as lines: a summary and one line for each finding.
 func (r *Report) String() string {
 	verdict := "good"
-	if !r.OK() {
+	if r.Err() != nil {
 		verdict = "NOT good"
 	}
 	lines := []string{fmt.Sprintf("%s: root v%d, timestamp v%d, snapshot v%d, %d roles, %d targets of %d bytes, %d findings",

@@ -126,7 +126,7 @@ func TestHandlerServes(t *testing.T) {
 	noErr(t, mirror.Clone(t.Context(), m, src, w.Pin(), options(w.Config())))
 	sameIn(w, m, "root 2 agent/1")
 	report, err := mirror.Verify(t.Context(), storage.ReadOnly(src), w.Pin(), options(w.Config()), mirror.Mirror{Source: m})
-	if err != nil || !report.OK() {
+	if err != nil || report.Err() != nil {
 		t.Errorf("%v, %v", report, err)
 	}
 }

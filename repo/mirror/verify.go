@@ -59,7 +59,7 @@ func Verify(ctx context.Context, s storage.Storage, pin []byte, opt *Options, co
 	for range maxReads {
 		v := &verification{opt: opt, mirrors: mirrors, right: right}
 		report, err := v.run(ctx, opened.Root())
-		if err != nil || report.OK() || !v.walker.Moved(ctx) {
+		if err != nil || report.Err() == nil || !v.walker.Moved(ctx) {
 			return report, err
 		}
 		// After a concurrent publish, the findings may mix two states.
@@ -74,7 +74,7 @@ func Verify(ctx context.Context, s storage.Storage, pin []byte, opt *Options, co
 	last.Findings = slices.DeleteFunc(last.Findings, func(f Finding) bool {
 		return !f.Harmless() && !stays[Finding{Kind: f.Kind, Copy: f.Copy, Name: f.Name}]
 	})
-	if last.OK() {
+	if last.Err() == nil {
 		return nil, errBusy
 	}
 	return last, nil

@@ -85,7 +85,7 @@ func TestVerify(t *testing.T) {
 			if !opened && !slices.Contains(got, x.want[0]) {
 				t.Errorf("found %q, want %q", got, x.want)
 			}
-			if report, err := mirror.Verify(t.Context(), healthy.Storage(), healthy.Pin(), options(healthy.Config())); err != nil || !report.OK() || report.Targets != 1 || report.Bytes != 7 || report.Roles != 3 || len(report.Findings) != len(superseded) {
+			if report, err := mirror.Verify(t.Context(), healthy.Storage(), healthy.Pin(), options(healthy.Config())); err != nil || report.Err() != nil || report.Targets != 1 || report.Bytes != 7 || report.Roles != 3 || len(report.Findings) != len(superseded) {
 				t.Fatalf("%v\n%v", report, err)
 			}
 		})
@@ -198,7 +198,7 @@ func TestVerifyOtherPin(t *testing.T) {
 	w, other := newWorld(t), newWorld(t)
 	report, err := mirror.Verify(t.Context(), w.Storage(), other.Pin(), options(w.Config()))
 	noErr(t, err)
-	if got := findings(report); !slices.Contains(got, "untrusted metadata/1.root.json") || report.OK() {
+	if got := findings(report); !slices.Contains(got, "untrusted metadata/1.root.json") || report.Err() == nil {
 		t.Errorf("found %q", got)
 	}
 }

@@ -245,7 +245,7 @@ func (f *findings) windows(root tuf.RootView, t *expected, now time.Time) {
 		}
 	}
 	if c.Probe().MinOperators == 1 {
-		f.add(LevelWarning, "windows", "", "min_operators is 1: one operator that serves stale files can hide new roots and releases until the metadata expires (freeze)")
+		f.add(LevelWarning, "windows", "", chain.OneOperator)
 	}
 	slices.SortFunc(times, time.Time.Compare)
 	for _, at := range times {

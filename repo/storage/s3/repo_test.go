@@ -51,7 +51,7 @@ func TestRepository(t *testing.T) {
 	}
 	opt := repotest.Options(w.Config())
 	report, err := mirror.Verify(ctx, b, pin, opt)
-	if err != nil || !report.OK() {
+	if err != nil || report.Err() != nil {
 		t.Fatal(report, err)
 	}
 
@@ -77,7 +77,7 @@ func TestRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, err = mirror.Verify(ctx, other, pin, opt, mirror.Mirror{Name: "reader", Source: reader})
-	if err != nil || !report.OK() {
+	if err != nil || report.Err() != nil {
 		t.Fatal(report, err)
 	}
 	if err := reader.Create(ctx, "targets/x", strings.NewReader("x")); !errors.Is(err, errors.ErrUnsupported) {
@@ -97,7 +97,7 @@ func TestRepository(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(removed, func(f storage.FileInfo) bool { return f.Name == orphan }) {
 		t.Fatal(removed, err)
 	}
-	if report, err = mirror.Verify(ctx, b, pin, opt); err != nil || !report.OK() {
+	if report, err = mirror.Verify(ctx, b, pin, opt); err != nil || report.Err() != nil {
 		t.Fatal(report, err)
 	}
 }
@@ -152,7 +152,7 @@ func TestPublishersRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, err := mirror.Verify(ctx, w.Elsewhere, pin, repotest.Options(w.Config()))
-	if err != nil || !report.OK() {
+	if err != nil || report.Err() != nil {
 		t.Fatal(report, err)
 	}
 	var listed []string

@@ -98,11 +98,8 @@ func (a *app) renewCommand() *cobra.Command {
 
 // finding is a finding of fsck in the output.
 type finding struct {
-	Kind     mirror.FindingKind `json:"kind"`
-	Copy     string             `json:"copy,omitempty"`
-	Name     string             `json:"name"`
-	Text     string             `json:"text"`
-	Harmless bool               `json:"harmless"`
+	mirror.Finding
+	Harmless bool `json:"harmless"`
 }
 
 func (a *app) fsckCommand() *cobra.Command {
@@ -131,13 +128,13 @@ func (a *app) fsckCommand() *cobra.Command {
 			}
 			found := []finding{}
 			for _, f := range report.Findings {
-				found = append(found, finding{f.Kind, f.Copy, f.Name, f.Text, f.Harmless()})
+				found = append(found, finding{f, f.Harmless()})
 			}
-			if err := a.print(map[string]any{"ok": report.OK(), "root": report.Root, "timestamp": report.Timestamp, "snapshot": report.Snapshot, "roles": report.Roles,
+			if err := a.print(map[string]any{"ok": report.Err() == nil, "root": report.Root, "timestamp": report.Timestamp, "snapshot": report.Snapshot, "roles": report.Roles,
 				"targets": report.Targets, "bytes": report.Bytes, "findings": found, "recoveries": report.Recoveries}, report.String()); err != nil {
 				return err
 			}
-			if !report.OK() {
+			if report.Err() != nil {
 				return errFound
 			}
 			return nil
