@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
@@ -19,7 +21,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run()) }, "signer": signer})
+	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run(clock)) }, "signer": signer})
+}
+
+// clock is the system's, moved by the days in TEST_DAYS: scripts go through months.
+func clock() time.Time {
+	days, _ := strconv.Atoi(os.Getenv("TEST_DAYS"))
+	return time.Now().AddDate(0, 0, days)
 }
 
 // signer is a program for exec: keys. It signs with the key file of its first argument.

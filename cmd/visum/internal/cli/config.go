@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,12 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo"
 )
 
 // identity is who acts: what decides trust and what starts programs. It is read from the
@@ -30,18 +33,42 @@ type identity struct {
 type identityRepo struct {
 	RepoID string `toml:"repo_id"` // 32 lower-case hex digits
 	Party  string `toml:"party,omitempty"`
-	Pin    string `toml:"pin,omitempty"` // path of the trust anchor; "": the roots in the ledger
-	Ledger string `toml:"ledger"`        // path of the ledger's directory
+	Pin    string `toml:"pin,omitempty"`    // path of the trust anchor; "": the roots in the ledger
+	Ledger string `toml:"ledger"`           // path of the ledger's directory
+	Review string `toml:"review,omitempty"` // name of the reviewing party; "": review
+	// Renews is what renews the online roles: service, ci or hand; see expiryOf.
+	Renews string `toml:"renews,omitempty"`
+	// Default is set for the party that acts without --as, if the identity has several.
+	Default bool `toml:"default,omitempty"`
 	// UnsafeLoopback permits http:// locations on this machine, for development.
 	UnsafeLoopback bool `toml:"unsafe_loopback,omitempty"`
 }
 
+// expiryOf returns how long signatures last, by what renews the online roles: a service
+// that runs all the time ("" too), a scheduled CI job, or a person. The roles of the
+// parties last 90 days, since their keys are offline.
+func expiryOf(renews string) (repo.Expiry, error) {
+	e := repo.Expiry{Release: 90 * 24 * time.Hour}
+	switch renews {
+	case "", "service":
+	case "ci":
+		e.Timestamp = 7 * 24 * time.Hour
+	case "hand":
+		e.Timestamp, e.Snapshot = 30*24*time.Hour, 30*24*time.Hour
+	default:
+		return e, usage("renews %s: want service, ci or hand", text.Quote(renews))
+	}
+	return e, nil
+}
+
 // identityKey is a key of the key ring.
 type identityKey struct {
-	Label  string `toml:"label"`
-	URI    string `toml:"uri"`
-	Party  string `toml:"party,omitempty"`
-	Public string `toml:"public,omitempty"` // of a key that is not a file: the key object of TUF
+	Label string `toml:"label"`
+	URI   string `toml:"uri"`
+	Party string `toml:"party,omitempty"`
+	// Purpose is what the party uses the key for, such as root, release or online.
+	Purpose string `toml:"purpose,omitempty"`
+	Public  string `toml:"public,omitempty"` // of a key that is not a file: the key object of TUF
 }
 
 // folderConfig is which repository: visum.toml in the working folder.
@@ -205,4 +232,34 @@ func (a *app) configCommand() *cobra.Command {
 			}
 			return a.print(map[string]any{"settings": settings}, lines...)
 		}}
+}
+
+// encodeJSON returns a value as indented JSON with a line break at the end.
+func encodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	err := e.Encode(v)
+	return b.Bytes(), err
+}
+
+// readJSON reads a JSON file of at most 1 MiB strictly.
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if len(data) > 1<<20 {
+		return usage("%s: larger than 1 MiB", text.Name(path))
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return usage("%s: %s", text.Name(path), text.Line(err.Error()))
+	}
+	if d.More() {
+		return usage("%s: there is more than one value", text.Name(path))
+	}
+	return nil
 }

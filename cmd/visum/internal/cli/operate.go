@@ -83,9 +83,10 @@ func (a *app) statusCommand() *cobra.Command {
 }
 
 func (a *app) renewCommand() *cobra.Command {
-	return &cobra.Command{Use: "renew", Short: "Sign again what expires soon, with the keys of the identity", Args: cobra.NoArgs,
+	var move string
+	cmd := &cobra.Command{Use: "renew", Short: "Sign again what expires soon, with the keys of the identity", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.openDual(move)
 			if err != nil {
 				return err
 			}
@@ -94,6 +95,8 @@ func (a *app) renewCommand() *cobra.Command {
 			}
 			return a.print(map[string]any{"renewed": true}, "renewed")
 		}}
+	addMoveFlag(cmd, &move)
+	return cmd
 }
 
 // finding is a finding of fsck in the output.

@@ -40,7 +40,7 @@ func (a *app) stage(flags changeFlags, edit func(tx *repo.Tx, party string) erro
 	if err != nil {
 		return err
 	}
-	d, err := s.Stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
+	d, err := s.stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
 	if err != nil {
 		return err
 	}
