@@ -189,18 +189,6 @@ func addFile(tx *repo.Tx, party string, f releaseFile) error {
 	return tx.Add(party, f.path, file, &f.rel)
 }
 
-// showAndAsk shows what a draft changes and asks.
-func (a *app) showAndAsk(s *site, d *repo.Draft, question string) error {
-	changes, err := s.Diff(a.ctx, d)
-	if err != nil {
-		return err
-	}
-	for _, l := range headlines(changes) {
-		a.note("%s", l)
-	}
-	return a.confirm(question)
-}
-
 // approveOn approves the paths of a draft with the keys of the other parties that the
 // identity has, each with its own ledger, and returns the draft with all signatures.
 func (a *app) approveOn(s *site, d *repo.Draft, paths []string) (*repo.Draft, error) {

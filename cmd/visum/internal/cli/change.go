@@ -158,3 +158,39 @@ func saveDraft(d *repo.Draft, path string) error {
 	}
 	return durable.WriteFile(path, data, 0o644)
 }
+
+// stage makes a draft of an edit as the identity's party, and finishes it as the flags
+// say.
+func (a *app) stage(flags changeFlags, edit func(tx *repo.Tx, party string) error) error {
+	s, err := a.open()
+	if err != nil {
+		return err
+	}
+	d, err := s.stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
+	if err != nil {
+		return err
+	}
+	return a.finish(s, d, flags, nil)
+}
+
+// showAndAsk shows what a draft changes and asks.
+func (a *app) showAndAsk(s *site, d *repo.Draft, question string) error {
+	changes, err := s.Diff(a.ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, l := range headlines(changes) {
+		a.note("%s", l)
+	}
+	return a.confirm(question)
+}
+
+// headlines are the changes of a draft that a person reads first.
+func headlines(changes []diff.Change) (lines []string) {
+	for _, c := range changes {
+		if c.Part != diff.PartRest {
+			lines = append(lines, c.String())
+		}
+	}
+	return lines
+}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -232,34 +231,4 @@ func (a *app) configCommand() *cobra.Command {
 			}
 			return a.print(map[string]any{"settings": settings}, lines...)
 		}}
-}
-
-// encodeJSON returns a value as indented JSON with a line break at the end.
-func encodeJSON(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	err := e.Encode(v)
-	return b.Bytes(), err
-}
-
-// readJSON reads a JSON file of at most 1 MiB strictly.
-func readJSON(path string, v any) error {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if len(data) > 1<<20 {
-		return usage("%s: larger than 1 MiB", text.Name(path))
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return usage("%s: %s", text.Name(path), text.Line(err.Error()))
-	}
-	if d.More() {
-		return usage("%s: there is more than one value", text.Name(path))
-	}
-	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -245,22 +244,6 @@ func (x *initFlags) root(mine, theirs *partyKeys) (repo.Root, error) {
 	return root, nil
 }
 
-// location makes a location from a base URL. Without an operator, the host's name is
-// the operator.
-func location(id, tier, base, operator string) (tuf.Location, error) {
-	if !strings.HasSuffix(base, "/") {
-		base += "/"
-	}
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" {
-		return tuf.Location{}, fmt.Errorf("%s: want https://HOST/PATH/", text.Quote(base))
-	}
-	if operator == "" {
-		operator = strings.ToLower(u.Hostname())
-	}
-	return tuf.Location{ID: id, Tier: tier, Operator: operator, Base: base, Metadata: "metadata/", Targets: "targets/"}, nil
-}
-
 // keyLosses states what the loss of keys costs, before a first root is signed by the
 // others.
 func (a *app) keyLosses(s *site, d *repo.Draft) ([]string, error) {
@@ -341,7 +324,7 @@ func (a *app) initSolo(x *initFlags, folder string) (err error) {
 	if err != nil {
 		return err
 	}
-	a.note("one person, two parties: \"vendor\" lists what was built, \"self\" approves it. %d keys with one passphrase, all on this machine: whoever has this machine and the passphrase can ship updates, until the keys of one party move to another machine or token", len(soloKeys))
+	a.note("one person, two parties: \"vendor\" lists what was built, \"self\" approves it. %d keys with one passphrase, all on this machine: anyone with this machine and the passphrase can ship updates, until the keys of one party move to another machine or token", len(soloKeys))
 	f := &founding{store: store, root: root, review: "self", loopback: x.loopbackHTTP, renews: x.renews,
 		ledger: func(party string) string { return id.path(ledgerPath(root.RepoID, party)) }}
 	for i := before; i < len(id.Keys); i++ {

@@ -194,18 +194,5 @@ func (a *app) charterCommand() *cobra.Command {
 	return cmd
 }
 
-// readCharter reads a charter document.
-func readCharter(path string) (repo.Root, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return repo.Root{}, err
-	}
-	root, _, err := charter.Parse(data)
-	if err != nil {
-		return repo.Root{}, &usageError{fmt.Errorf("%s: %w", text.Name(path), err)}
-	}
-	return root, nil
-}
-
 // errRead ends a transaction that only reads.
 var errRead = errors.New("nothing to stage")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,9 +12,7 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/diff"
 	"github.com/visum-dev/visum/repo/relocate"
-	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -224,133 +221,6 @@ func usedKeys(root *tuf.Root) map[string]bool {
 	return used
 }
 
-// parseLocation reads ID,URL[,MEMBER=VALUE]...
-func parseLocation(s string) (tuf.Location, error) {
-	bad := func(why string) (tuf.Location, error) {
-		return tuf.Location{}, usage("%s: %s; want ID,URL[,operator=NAME][,tier=T][,jurisdiction=CC][,priority=N]", text.Quote(s), why)
-	}
-	parts := strings.Split(s, ",")
-	if len(parts) < 2 {
-		return bad("there is no URL")
-	}
-	l, err := location(parts[0], tuf.Primary, parts[1], "")
-	if err != nil {
-		return bad(err.Error())
-	}
-	for _, p := range parts[2:] {
-		name, value, ok := strings.Cut(p, "=")
-		if !ok {
-			return bad("no value for " + name)
-		}
-		switch name {
-		case "operator":
-			l.Operator = value
-		case "tier":
-			if l.Tier = value; value == tuf.Rendezvous {
-				l.Targets = ""
-			}
-		case "jurisdiction":
-			l.Jurisdiction = value
-		case "priority":
-			if _, err := fmt.Sscanf(value, "%d", &l.Priority); err != nil || fmt.Sprint(l.Priority) != value {
-				return bad("priority is no number")
-			}
-		default:
-			return bad("unknown member " + name)
-		}
-	}
-	return l, nil
-}
-
-// parseDate reads a number of days from now, a day, or a time in RFC 3339.
-func (a *app) parseDate(s string) (time.Time, error) {
-	if strings.HasSuffix(s, "d") {
-		age, err := parseAge(s)
-		return a.Now().Add(age).UTC().Truncate(time.Second), err
-	}
-	for _, form := range []string{time.DateOnly, time.RFC3339} {
-		if at, err := time.Parse(form, s); err == nil {
-			return at.UTC(), nil
-		}
-	}
-	return time.Time{}, usage("%s: want days from now such as 14d, a day such as 2027-03-01, or RFC 3339", text.Quote(s))
-}
-
-// openMove opens the repository and the description of a move.
-func (a *app) openMove(path string) (*site, *relocate.Move, error) {
-	s, err := a.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	m := &relocate.Move{}
-	if err := readJSON(path, m); err != nil {
-		return nil, nil, err
-	}
-	return s, m, nil
-}
-
-// dual makes the handle of a site one that signs with the old and the new keys of a
-// move.
-func (a *app) dual(s *site, m *relocate.Move) error {
-	cfg, old, err := a.dualConfig(s, m)
-	if err != nil {
-		return err
-	}
-	s.dual = true
-	s.Repo, err = m.DualSigner(a.ctx, s.storage, cfg, old...)
-	return err
-}
-
-// dualConfig divides the signers of a site: the old online and release keys that the move
-// replaces, and all others.
-func (a *app) dualConfig(s *site, m *relocate.Move) (*repo.Config, []tuf.Signer, error) {
-	chain, err := s.Chain(a.ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	fresh := map[string]bool{}
-	note := func(list []tuf.Key) {
-		for _, k := range list {
-			fresh[k.ID()] = true
-		}
-	}
-	note(m.RootKeys)
-	note(m.Timestamp.Keys)
-	note(m.Snapshot.Keys)
-	note(m.Targets.Keys)
-	for _, k := range m.Release {
-		note(k.Keys)
-	}
-	replaced := map[string]bool{}
-	for _, root := range chain {
-		for _, role := range []string{"timestamp", "snapshot", "targets"} {
-			ids, _ := root.RoleKeys(role)
-			for _, id := range ids {
-				replaced[id] = true
-			}
-		}
-		for _, c := range root.Charter().Classes() {
-			for _, r := range c.Roles {
-				if _, ok := m.Release[r.Role]; ok {
-					for _, id := range r.KeyIDs {
-						replaced[id] = true
-					}
-				}
-			}
-		}
-	}
-	cfg, old := *s.cfg, []tuf.Signer(nil)
-	cfg.Signers = nil
-	for _, signer := range s.signers {
-		if id := signer.Key().ID(); replaced[id] && !fresh[id] {
-			old = append(old, signer)
-		} else {
-			cfg.Signers = append(cfg.Signers, signer)
-		}
-	}
-	return &cfg, old, nil
-}
-
 func (a *app) movePlanCommand() *cobra.Command {
 	return &cobra.Command{Use: "plan FILE", Short: "Compute the three roots and check each as clients do; signs and writes nothing", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -418,7 +288,7 @@ func (a *app) moveAdoptionCommand() *cobra.Command {
 	var location, move, since, prefix string
 	cmd := &cobra.Command{Use: "adoption LOG...", Short: "Count in access logs which share of the fleet has which root; exit status 3 if a step is too early", Args: cobra.MinimumNArgs(1),
 		Long: `adoption reads access logs in the common or combined format, plain or gzip. With --move it says whether the
-next step may be taken. Anybody can send such requests, and the operator of a host can write its log: compare
+next step may be taken. Everyone can send such requests, and the operator of a host can write its log: compare
 locations of independent operators before a step that can't be undone.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			logs := &relocate.AccessLog{Prefix: prefix}
@@ -502,32 +372,4 @@ func (a *app) ready(s *site, m *relocate.Move, adoption *relocate.Adoption) (*re
 		return m.Ready(adoption, relocate.PhaseRetired, chain[len(chain)-1].Version()), nil
 	}
 	return nil, fmt.Errorf("the move is %s: no step of it waits for the fleet", phase)
-}
-
-// drillConfig is the configuration with which a draft of a move is published.
-func (a *app) drillConfig(s *site, m *relocate.Move) (repo.Config, error) {
-	cfg, old, err := a.dualConfig(s, m)
-	if err != nil || len(old) == 0 {
-		return *s.cfg, err
-	}
-	chain, err := s.Chain(a.ctx)
-	if err != nil {
-		return *s.cfg, err
-	}
-	phase, err := m.Phase(a.ctx, s.Repo)
-	if err != nil || phase != relocate.PhaseAnnounced {
-		return *s.cfg, err
-	}
-	cfg.DualSigning = &signing.DualSigning{Root: chain[len(chain)-1], Signers: slices.Clone(old)}
-	return *cfg, nil
-}
-
-// headlines are the changes of a draft that a person reads first.
-func headlines(changes []diff.Change) (lines []string) {
-	for _, c := range changes {
-		if c.Part != diff.PartRest {
-			lines = append(lines, c.String())
-		}
-	}
-	return lines
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -14,24 +13,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
-	"github.com/visum-dev/visum/tuf"
 )
-
-// parseAge reads a duration with days, such as 21d or 12h.
-func parseAge(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n int
-		if _, err := fmt.Sscanf(days, "%d", &n); err != nil || n < 0 || n > 3660 || fmt.Sprint(n) != days {
-			return 0, usage("%s: want a number of days, such as 21d", text.Quote(s))
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return 0, usage("%s: want a duration, such as 12h or 21d", text.Quote(s))
-	}
-	return d, nil
-}
 
 // dueRole is a role in the output of status.
 type dueRole struct {
@@ -220,27 +202,6 @@ func (a *app) cloneCommand() *cobra.Command {
 		}}
 	pinFlags(cmd, &pinFile, &loopback)
 	return cmd
-}
-
-func pinFlags(cmd *cobra.Command, pin *string, loopback *bool) {
-	cmd.Flags().StringVar(pin, "pin", "", "file with the pin, the only thing that is trusted")
-	cmd.Flags().BoolVar(loopback, "unsafe-loopback", false, "permit http: locations on this machine, for development")
-}
-
-func readPin(path string) ([]byte, error) {
-	if path == "" {
-		return nil, usage("--pin is required: nothing else is trusted")
-	}
-	return os.ReadFile(path)
-}
-
-// pinFingerprint is the sha256 of a pin in its canonical form, as sha256sum shows it.
-func pinFingerprint(pin []byte) (string, error) {
-	p, err := tuf.OpenPin(pin, &tuf.Options{UnsafeLoopback: true})
-	if err != nil {
-		return "", err
-	}
-	return p.Fingerprint(), nil
 }
 
 func (a *app) bundleCommand() *cobra.Command {

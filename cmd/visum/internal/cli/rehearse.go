@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -151,7 +150,7 @@ keys gets others, and the online keys must be new. The draft goes to every recov
 		}}
 	a.changeFlags(renew, &flags)
 	for _, c := range []*cobra.Command{stage, renew} {
-		c.Flags().StringVar(&reason, "reason", "", "why no regular root can be signed, for people")
+		c.Flags().StringVar(&reason, "reason", "", "why no regular root can be signed")
 		c.Flags().Int64Var(&after, "after", 0, "version of the root whose keys are lost; 0: the newest root")
 	}
 	sign := a.draftSignCommand()
@@ -159,24 +158,4 @@ keys gets others, and the online keys must be new. The draft goes to every recov
 	sign.Short, publish.Short = "As visum draft sign", "As visum draft publish"
 	cmd.AddCommand(stage, sign, renew, publish)
 	return cmd
-}
-
-// addMoveFlag adds --move, with which a command signs with the old and the new keys.
-func addMoveFlag(cmd *cobra.Command, move *string) {
-	cmd.Flags().StringVar(move, "move", "", "description of a move whose cut-over is not older than a day: sign with the old online keys too")
-}
-
-// openDual opens the repository, for dual signing if a move is named.
-func (a *app) openDual(move string) (*site, error) {
-	if move == "" {
-		return a.open()
-	}
-	s, m, err := a.openMove(move)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.dual(s, m); err != nil {
-		return nil, fmt.Errorf("--move: %w", err)
-	}
-	return s, nil
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,38 +13,6 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// releaseID reads PRODUCT@VERSION.
-func releaseID(s string) (repo.ReleaseID, error) {
-	product, version, ok := strings.Cut(s, "@")
-	if !ok || product == "" || version == "" {
-		return repo.ReleaseID{}, usage("%s: want PRODUCT@VERSION", text.Quote(s))
-	}
-	return repo.ReleaseID{Product: product, Version: version}, nil
-}
-
-// percent reads a share of machines: 0% to 100%.
-func percent(s string) (int, error) {
-	n, err := strconv.Atoi(strings.TrimSuffix(s, "%"))
-	if err != nil || n < 0 || n > 100 || !strings.HasSuffix(s, "%") {
-		return 0, usage("%s: want 0%% to 100%%", text.Quote(s))
-	}
-	return n, nil
-}
-
-// stage makes a draft of an edit as the identity's party, and finishes it as the flags
-// say.
-func (a *app) stage(flags changeFlags, edit func(tx *repo.Tx, party string) error) error {
-	s, err := a.open()
-	if err != nil {
-		return err
-	}
-	d, err := s.stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
-	if err != nil {
-		return err
-	}
-	return a.finish(s, d, flags, nil)
-}
 
 func (a *app) promoteCommand() *cobra.Command {
 	var p repo.Promotion
