@@ -159,9 +159,9 @@ func saveDraft(d *repo.Draft, path string) error {
 	return durable.WriteFile(path, data, 0o644)
 }
 
-// stage makes a draft of an edit as the identity's party, and finishes it as the flags
+// change makes a draft of an edit as the identity's party, and finishes it as the flags
 // say.
-func (a *app) stage(flags changeFlags, edit func(tx *repo.Tx, party string) error) error {
+func (a *app) change(flags changeFlags, edit func(tx *repo.Tx, party string) error) error {
 	s, err := a.open()
 	if err != nil {
 		return err

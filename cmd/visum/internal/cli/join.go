@@ -187,7 +187,7 @@ func (a *app) charterCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.stage(flags, func(tx *repo.Tx, _ string) error { tx.SetRoot(root); return nil })
+			return a.change(flags, func(tx *repo.Tx, _ string) error { tx.SetRoot(root); return nil })
 		}}
 	a.changeFlags(apply, &flags)
 	cmd.AddCommand(show, apply)

@@ -111,7 +111,7 @@ func (a *app) keyCommand() *cobra.Command {
 		}}
 	pub.Flags().StringVar(&form, "form", "tuf", "of one key: tuf, pem or openssh")
 	pub.Flags().StringVar(&ofParty, "party", "", "print all public keys of this party")
-	cmd.AddCommand(fresh, a.keyAddCommand(), a.keyRemoveCommand(), list, pub)
+	cmd.AddCommand(fresh, a.keyAddCommand(), a.keyRemoveCommand(), a.keyRotateCommand(), a.keyCompromisedCommand(), list, pub)
 	return cmd
 }
 

@@ -99,7 +99,7 @@ func (a *app) locationAddCommand() *cobra.Command {
 			if l.Jurisdiction, l.Priority = jurisdiction, priority; tier == tuf.Rendezvous {
 				l.Targets = ""
 			}
-			return a.stage(flags, func(tx *repo.Tx, _ string) error {
+			return a.change(flags, func(tx *repo.Tx, _ string) error {
 				root := tx.Root()
 				if slices.ContainsFunc(root.Locations, func(x tuf.Location) bool { return x.ID == l.ID }) {
 					return usage("the root has a location %s already", text.Name(l.ID))
@@ -124,7 +124,7 @@ func (a *app) locationRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "remove ID", Short: "Take a location out of the root; every party signs it", Args: cobra.ExactArgs(1),
 		Long: "remove makes a root without a location. With --retire clients never contact its host again, and that\ncan't be undone: use it when others may control the host.",
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.stage(flags, func(tx *repo.Tx, _ string) error {
+			return a.change(flags, func(tx *repo.Tx, _ string) error {
 				root := tx.Root()
 				i := slices.IndexFunc(root.Locations, func(x tuf.Location) bool { return x.ID == args[0] })
 				if i < 0 {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,9 @@ type site struct {
 	loopback bool
 	repoID   string
 	cfg      *repo.Config
-	own      bool // the draft was staged here without signatures; finish signs it after the question
-	dual     bool // signs with the old and the new keys of a move, which only Stage does
+	review   string // name of the reviewing party
+	own      bool   // the draft was staged here without signatures; finish signs it after the question
+	dual     bool   // signs with the old and the new keys of a move, which only Stage does
 	signers  []tuf.Signer
 	labels   map[string]string // of the signers, by key id
 }
@@ -81,7 +83,7 @@ func (a *app) open() (*site, error) {
 			return nil, err
 		}
 	}
-	s.party, s.loopback = me.Party, me.UnsafeLoopback
+	s.party, s.loopback, s.review = me.Party, me.UnsafeLoopback, cmp.Or(me.Review, "review")
 	cfg.Pin, cfg.Party, cfg.Review, cfg.UnsafeLoopback = s.pin, me.Party, me.Review, me.UnsafeLoopback
 	cfg.Ledger = repo.DirLedger(id.path(me.Ledger))
 	if cfg.Expiry, err = expiryOf(me.Renews); err != nil {
@@ -98,14 +100,37 @@ func (a *app) open() (*site, error) {
 // stage makes a draft without signatures: nothing is signed, and nothing recorded in the
 // ledger, before a person has seen the change.
 func (s *site) stage(ctx context.Context, fn func(*repo.Tx) error) (*repo.Draft, error) {
+	if err := s.checkReview(ctx); err != nil {
+		return nil, err
+	}
 	s.own = true
 	return s.unsigned().Stage(ctx, fn)
 }
 
 // stageOn is stage on top of an unpublished draft.
 func (s *site) stageOn(ctx context.Context, d *repo.Draft, fn func(*repo.Tx) error) (*repo.Draft, error) {
+	if err := s.checkReview(ctx); err != nil {
+		return nil, err
+	}
 	s.own = true
 	return s.unsigned().StageOn(ctx, d, fn)
+}
+
+// checkReview refuses an identity whose reviewing party is not in the newest root, since
+// targets.json and pins depend on it.
+func (s *site) checkReview(ctx context.Context) error {
+	chain, err := s.Chain(ctx)
+	if err != nil || len(chain) == 0 {
+		return err
+	}
+	var names []string
+	for _, p := range chain[len(chain)-1].Charter().Parties() {
+		if p.Name == s.review {
+			return nil
+		}
+		names = append(names, text.Name(p.Name))
+	}
+	return usage("the root has no party %s, which the identity file has as the reviewing party: set review for this repository there, to %s", text.Name(s.review), strings.Join(names, " or "))
 }
 
 // unsigned returns a handle without signers.
@@ -155,6 +180,9 @@ func (s *site) missing(d *repo.Draft) (out []repo.Missing) {
 func (s *site) anchor(ctx context.Context) ([]byte, error) {
 	if len(s.pin) > 0 {
 		return s.pin, nil
+	}
+	if err := s.checkReview(ctx); err != nil {
+		return nil, err
 	}
 	return s.Pin(ctx)
 }

@@ -72,6 +72,9 @@ func (a *app) renewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := s.checkReview(a.ctx); err != nil {
+				return err
+			}
 			if err := s.Renew(a.ctx); err != nil {
 				return err
 			}
