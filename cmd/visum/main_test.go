@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +19,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/visum-dev/visum/repo/keys"
+	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 func TestMain(m *testing.M) {
@@ -60,8 +63,29 @@ func TestScripts(t *testing.T) {
 			}
 			slashed := filepath.ToSlash(path)
 			e.Setenv("SIGNER", "exec:/"+strings.TrimPrefix(slashed, "/"))
+			if err := pages(e); err != nil {
+				return err
+			}
 			return bucket(e)
 		}})
+}
+
+// pages serves the folder www of a script, and tells it what go build needs.
+func pages(e *testscript.Env) error {
+	server := httptest.NewServer(mirror.Handler(storage.Dir(filepath.Join(e.WorkDir, "www"))))
+	e.Defer(server.Close)
+	e.Setenv("WWW", server.URL)
+	e.Setenv("PLATFORM", runtime.GOOS+"/"+runtime.GOARCH)
+	for name, args := range map[string][]string{"GOCACHE": {"env", "GOCACHE"}, "GOMODCACHE": {"env", "GOMODCACHE"}, "MODULE": {"list", "-m", "-f", "{{.Dir}}"}} {
+		out, err := exec.Command("go", args...).Output()
+		if err != nil {
+			return err
+		}
+		e.Setenv(name, strings.TrimSpace(string(out)))
+	}
+	e.Setenv("GOPROXY", "off")
+	e.Setenv("GOFLAGS", "")
+	return nil
 }
 
 // bucket starts an object store on this machine, with an empty bucket.

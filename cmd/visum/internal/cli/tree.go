@@ -53,7 +53,7 @@ func (a *app) root() *cobra.Command {
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"start", "Start:", []*cobra.Command{a.initCommand(), a.joinCommand(), a.devCommand(), a.pinCommand(), a.configCommand()}},
+		{"start", "Start:", []*cobra.Command{a.initCommand(), a.joinCommand(), a.devCommand(), a.embedCommand(), a.pinCommand(), a.configCommand()}},
 		{"release", "Releases:", []*cobra.Command{a.addCommand(), a.promoteCommand(), a.rolloutCommand(), a.removeCommand(), a.syncCommand(), a.holdCommand(), a.unholdCommand(), a.recallCommand(), a.draftCommand()}},
 		{"review", "Review:", []*cobra.Command{a.reviewCommand()}},
 		{"audit", "Audit:", []*cobra.Command{a.verifyCommand(), a.receiptCommand(), a.getCommand()}},
