@@ -19,7 +19,7 @@ func (a *app) partyCommand() *cobra.Command {
 	var flags changeFlags
 	replace := &cobra.Command{Use: "replace OLD", Short: "Make the root in which another organisation takes the part of a party", Args: cobra.ExactArgs(1),
 		Long: `replace makes a root in which the party OLD is replaced by the one of a key document, which that party's
-visum key pub --party prints. It is an ordinary root: the old party and the new one sign it, and installed products
+visum key pub --party prints. It is a regular root: the old party and the new one sign it, and installed products
 follow, also with pins that name the old party. The roles of the new party begin empty: after the root is published,
 the new party approves with visum review list and visum review approve what clients are to be offered, and what it
 does not approve is not offered any more. Installed versions keep running.`,
