@@ -89,7 +89,7 @@ which visum draft show prints.`,
 		}}
 	publish.Flags().BoolVar(&a.yes, "yes", false, "answer the question whether to publish")
 	publish.Flags().BoolVar(&a.dryRun, "dry-run", false, "show the change and write nothing")
-	cmd.AddCommand(show, missing, sign, merge, publish)
+	cmd.AddCommand(show, missing, sign, merge, publish, a.sendCommand(), a.pullCommand())
 	return cmd
 }
 

@@ -32,6 +32,9 @@ type site struct {
 	party    string // that acts; "" if the identity has none
 	loopback bool
 	repoID   string
+	exchange string       // of visum.toml; "": none
+	config   *repo.Config // of the handle
+	me       identityRepo // the entry of the identity
 	signers  []tuf.Signer
 	labels   map[string]string // of the signers, by key id
 }
@@ -50,7 +53,7 @@ func (a *app) open() (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{storage: store, repoID: folder.RepoID}
+	s := &site{storage: store, repoID: folder.RepoID, exchange: folder.Exchange}
 	cfg := &repo.Config{Now: a.Now, Labels: map[string]string{}}
 	mine := slices.DeleteFunc(slices.Clone(id.Repositories), func(r identityRepo) bool { return r.RepoID != folder.RepoID })
 	switch {
@@ -76,7 +79,13 @@ func (a *app) open() (*site, error) {
 	}
 	s.party, s.loopback = me.Party, me.UnsafeLoopback
 	cfg.Pin, cfg.Party, cfg.UnsafeLoopback = s.pin, me.Party, me.UnsafeLoopback
-	cfg.Ledger = repo.DirLedger(id.path(me.Ledger))
+	s.config, s.me = cfg, me
+	if cfg.Ledger, err = a.openLedger(id, me, folder); err != nil {
+		return nil, err
+	}
+	if err := a.setAutomation(cfg, me); err != nil {
+		return nil, err
+	}
 	if s.signers, err = a.signers(id, me.Party, cfg.Labels); err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func (a *app) root() *cobra.Command {
 		{"release", "Releases:", []*cobra.Command{a.addCommand(), a.promoteCommand(), a.rolloutCommand(), a.removeCommand(), a.syncCommand(), a.holdCommand(), a.unholdCommand(), a.recallCommand(), a.draftCommand()}},
 		{"review", "Review:", []*cobra.Command{a.reviewCommand()}},
 		{"audit", "Audit:", []*cobra.Command{a.verifyCommand(), a.receiptCommand(), a.getCommand()}},
-		{"operate", "Operation:", []*cobra.Command{a.statusCommand(), a.renewCommand(), a.fsckCommand(), a.pruneCommand(), a.cloneCommand(), a.bundleCommand(), a.serveCommand(), a.keyCommand(), a.charterCommand(), a.ledgerCommand()}},
+		{"operate", "Operation:", []*cobra.Command{a.statusCommand(), a.renewCommand(), a.fsckCommand(), a.pruneCommand(), a.cloneCommand(), a.bundleCommand(), a.serveCommand(), a.runCommand(), a.keyCommand(), a.charterCommand(), a.ledgerCommand(), a.ciCommand()}},
 	} {
 		cmd.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 		for _, c := range g.commands {
