@@ -32,6 +32,7 @@ type site struct {
 	party    string // that acts; "" if the identity has none
 	loopback bool
 	repoID   string
+	uri      string       // of the storage
 	exchange string       // of visum.toml; "": none
 	config   *repo.Config // of the handle
 	me       identityRepo // the entry of the identity
@@ -53,7 +54,7 @@ func (a *app) open() (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{storage: store, repoID: folder.RepoID, exchange: folder.Exchange}
+	s := &site{storage: store, repoID: folder.RepoID, uri: folder.Storage, exchange: folder.Exchange}
 	cfg := &repo.Config{Now: a.Now, Labels: map[string]string{}}
 	mine := slices.DeleteFunc(slices.Clone(id.Repositories), func(r identityRepo) bool { return r.RepoID != folder.RepoID })
 	switch {
