@@ -268,6 +268,15 @@ func (b *book) lastSeen(role string) (wire.Value, error) {
 	return b.body.Roles[role].Seen.read(role)
 }
 
+// signedHere reports whether this ledger has signed a content of a role.
+func (b *book) signedHere(role string, version int64, signed wire.Value) bool {
+	if b == nil || b.body.Roles[role] == nil || signed == nil {
+		return false
+	}
+	same, _ := b.body.Roles[role].signedBefore(version, metafile.SHA256(signed))
+	return same
+}
+
 // read returns the recorded signed part of a role. It checks the hash, because the
 // record was stored outside this process.
 func (c *bookContent) read(role string) (wire.Value, error) {

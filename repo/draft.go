@@ -90,6 +90,10 @@ func (d *Draft) Empty() bool {
 	return len(d.files) == 0 && len(d.statements) == 0 && d.recovery == nil
 }
 
+// HasFiles reports whether the draft has metadata files or a recovery statement, and not
+// only reviewers' statements.
+func (d *Draft) HasFiles() bool { return len(d.files) > 0 || d.recovery != nil }
+
 // File returns a metadata file of the draft in its published form, nil if the draft does
 // not change that role. It is for tests of a draft before publication, for example with
 // clients. Only [Repo.Publish] publishes.

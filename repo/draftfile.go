@@ -63,6 +63,21 @@ func (d *Draft) Merge(other *Draft) (err error) {
 	return nil
 }
 
+// DropInvalid removes the signatures that do not verify with a key that may sign the
+// file, and returns their number. Merge refuses copies with such signatures, so call it
+// for drafts from a place to which others can write.
+func (d *Draft) DropInvalid() (n int) {
+	for _, f := range d.parts() {
+		for _, id := range slices.Collect(maps.Keys(f.sigs)) {
+			if f.checkSignature(id) != nil {
+				delete(f.sigs, id)
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // draftName is the name of a draft's file in a directory.
 const draftName = "draft.json"
 
@@ -170,6 +185,37 @@ func (r *Repo) Export(ctx context.Context, d *Draft, dir string) (err error) {
 		return fmt.Errorf("repo: %w", err)
 	}
 	return d.Save(dir)
+}
+
+// NewTargets returns the targets that a draft newly lists, sorted by path: what clients
+// find when the draft is published and do not find now, or find with another entry. The
+// signatures of the draft are not verified; [Repo.PendingIn] verifies them. If the draft
+// does not follow the published metadata, the error wraps [ErrStale] or [ErrPublished].
+func (r *Repo) NewTargets(ctx context.Context, d *Draft) (_ []Target, err error) {
+	defer text.OneLine(&err)
+	x, err := r.compareTo(ctx, d, false)
+	if err != nil {
+		return nil, err
+	}
+	var out []Target
+	seen := map[string]bool{} // by name, which has the path and the hash
+	for _, top := range slices.Sorted(maps.Keys(x.top)) {
+		for _, f := range x.top[top].found {
+			if f.new == nil || x.top[top].holds {
+				continue
+			}
+			t, err := listedAs(f.path, f.new)
+			if err != nil {
+				return nil, err
+			}
+			if !seen[t.Name] {
+				seen[t.Name] = true
+				out = append(out, t)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Target) int { return cmp.Compare(a.Path, b.Path) })
+	return out, nil
 }
 
 // faultInExport ignores invalid recovery files, because the draft may replace them.

@@ -29,6 +29,9 @@ var (
 	ErrStale = errors.New("the draft does not follow what is published")
 	// ErrPublished: the content of the draft is already published.
 	ErrPublished = errors.New("the draft is already published")
+	// ErrNotYet: the storage has older versions than those that the draft follows, as an
+	// outdated copy has. Errors that wrap it also wrap ErrStale. Update the copy.
+	ErrNotYet = errors.New("the storage has older versions")
 )
 
 // ErrConflict is [storage.ErrConflict]: another process changed the repository during

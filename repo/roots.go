@@ -82,7 +82,7 @@ func (f *draftFile) behindRoot(c *chain.Chain) error {
 	if len(c.Roots) > 0 {
 		newest = c.Last().Version()
 	}
-	return fmt.Errorf("%w: root v%d is published, the draft is v%d after v%d", ErrStale, newest, f.version, f.base)
+	return fmt.Errorf("%w: root v%d is published, the draft is v%d after v%d", staleOr(newest, f.base), newest, f.version, f.base)
 }
 
 // recoverable returns the root that a recovery follows, because its threshold can't be

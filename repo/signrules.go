@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/facts"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
@@ -74,11 +75,18 @@ func (s *signRequest) automatic(b *book, x *item) error {
 		}
 		return nil
 	}
+	limit := s.repo.cfg.Expiry.Release
+	if f.role == "targets" {
+		limit = s.repo.cfg.Expiry.Targets
+	}
+	if latest := s.repo.now().Add(limit + chain.ClockTolerance); f.expires.After(latest) && f.expires.After(x.expires) {
+		return no(fmt.Sprintf("it expires on %s, later than Config.Expiry allows", text.Time(f.expires)))
+	}
 	was, err := b.lastSeen(f.role)
 	if err != nil {
 		return err
 	}
-	if x.bin {
+	if x.bin || was == nil && b.signedHere(f.role, x.version, x.was) {
 		was = x.was
 	}
 	return a.automatic(x, was)

@@ -282,5 +282,14 @@ func (tx *Tx) behind(f *draftFile) error {
 			return fmt.Errorf("repo: %s v%d: %w", roleText(f.role), f.version, ErrPublished)
 		}
 	}
-	return fmt.Errorf("repo: %w: %s v%d is published, the draft is v%d after v%d", ErrStale, roleText(f.role), have, f.version, f.base)
+	return fmt.Errorf("repo: %w: %s v%d is published, the draft is v%d after v%d", staleOr(have, f.base), roleText(f.role), have, f.version, f.base)
+}
+
+// staleOr returns [ErrStale], with [ErrNotYet] if the published version is older than the
+// one that a draft follows.
+func staleOr(published, base int64) error {
+	if published < base {
+		return fmt.Errorf("%w: %w", ErrStale, ErrNotYet)
+	}
+	return ErrStale
 }

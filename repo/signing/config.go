@@ -3,9 +3,11 @@ package signing
 import "github.com/visum-dev/visum/tuf"
 
 // Automation lists the changes that a handle may sign without a person. Changes are
-// relative to the published content that its ledger has seen, not to the storage.
+// relative to the published content that its ledger has seen, or if it has seen none to
+// the published content that it has signed, not to the storage.
 // Every other change fails with [ErrNotAutomatic], and so does every root, recovery,
-// recall, refusal and hold. Timestamp and snapshot may always be signed.
+// recall, refusal and hold, and an expiry that is later than repo.Config.Expiry allows
+// and than that of the published version. Timestamp and snapshot may always be signed.
 type Automation struct {
 	// Renew permits new versions of a role that differ only in version and expiry.
 	Renew bool

@@ -29,6 +29,8 @@ type Process struct {
 	Getenv   func(string) string
 	Environ  func() []string  // of programs that sign (exec:)
 	Now      func() time.Time // nil: time.Now
+	// Wait waits between the rounds of run. nil: a timer. The error is that of ctx.
+	Wait func(ctx context.Context, d time.Duration) error
 }
 
 // Exit statuses, the same for every command; see visum help exit-status.
@@ -85,6 +87,7 @@ type app struct {
 	dryRun   bool
 	passFile string
 	typed    []byte // the passphrase that was typed last
+	machine  bool   // no person is asked, also on a terminal: run
 }
 
 // nextStep names what a person can do about an error; "" if that is not known.

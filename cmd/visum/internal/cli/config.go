@@ -33,12 +33,17 @@ type identityRepo struct {
 	RepoID string `toml:"repo_id"` // 32 lower-case hex digits
 	Party  string `toml:"party,omitempty"`
 	Pin    string `toml:"pin,omitempty"`    // path of the trust anchor; "": the roots in the ledger
-	Ledger string `toml:"ledger"`           // path of the ledger's directory
+	Ledger string `toml:"ledger"`           // path of the ledger's directory, or s3://BUCKET/PREFIX
 	Review string `toml:"review,omitempty"` // name of the reviewing party; "": review
 	// Renews is what renews the online roles: service, ci or hand; see expiryOf.
 	Renews string `toml:"renews,omitempty"`
 	// Default is set for the party that acts without --as, if the identity has several.
 	Default bool `toml:"default,omitempty"`
+	// SharedLedger declares that every machine that signs the same roles uses this ledger.
+	SharedLedger bool `toml:"shared_ledger,omitempty"`
+	// Automation are the kinds of changes that are signed without a terminal; see
+	// signing.ParseAutomation. Absent: there is no limit.
+	Automation []string `toml:"automation,omitempty"`
 	// UnsafeLoopback permits http:// locations on this machine, for development.
 	UnsafeLoopback bool `toml:"unsafe_loopback,omitempty"`
 }
@@ -74,11 +79,13 @@ type identityKey struct {
 type folderConfig struct {
 	RepoID  string `toml:"repo_id"`
 	Storage string `toml:"storage"` // path of the repository's directory, or a URI
+	// Exchange is a storage that passes drafts between the parties; "": none.
+	Exchange string `toml:"exchange,omitempty"`
 }
 
 // identityOnly are the members of the identity file. In visum.toml they are refused by
 // name.
-var identityOnly = []string{"pin", "ledger", "key", "keys", "uri", "public", "party", "repository", "pin-value", "unsafe_loopback"}
+var identityOnly = []string{"pin", "ledger", "key", "keys", "uri", "public", "party", "repository", "pin-value", "unsafe_loopback", "automation", "shared_ledger"}
 
 // readTOML reads a configuration file strictly: an unknown member is an error with its
 // line.
@@ -153,7 +160,7 @@ func (a *app) readIdentity() (*identity, error) {
 		}
 		seen[k.Label] = true
 	}
-	return id, nil
+	return id, id.checkAutomation(path)
 }
 
 // path returns a path of the identity file as an absolute one, or relative to the
@@ -216,10 +223,16 @@ func (a *app) configCommand() *cobra.Command {
 			}
 			if folder != nil {
 				settings = append(settings, setting{"storage", folder.Storage, folderFile}, setting{"repo_id", folder.RepoID, folderFile})
+				if folder.Exchange != "" {
+					settings = append(settings, setting{"exchange", folder.Exchange, folderFile})
+				}
 			}
 			for _, r := range id.Repositories {
 				if folder == nil || r.RepoID == folder.RepoID {
-					settings = append(settings, setting{"party", r.Party, path}, setting{"pin", id.path(r.Pin), path}, setting{"ledger", id.path(r.Ledger), path})
+					settings = append(settings, setting{"party", r.Party, path}, setting{"pin", id.path(r.Pin), path}, setting{"ledger", id.ledger(r), path})
+					if len(r.Automation) > 0 {
+						settings = append(settings, setting{"automation", strings.Join(r.Automation, ","), path})
+					}
 				}
 			}
 			for _, k := range id.Keys {

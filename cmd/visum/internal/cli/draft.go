@@ -72,7 +72,7 @@ func (a *app) draftCommand() *cobra.Command {
 			}
 			return a.print(change{Missing: d.Missing(), Draft: args[0], Digest: d.Digest()}, a.afterSigning(d, args[0])...)
 		}}
-	cmd.AddCommand(show, missing, a.draftSignCommand(), merge, a.draftPublishCommand())
+	cmd.AddCommand(show, missing, a.draftSignCommand(), merge, a.draftPublishCommand(), a.sendCommand(), a.pullCommand())
 	return cmd
 }
 

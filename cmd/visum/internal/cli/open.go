@@ -35,9 +35,13 @@ type site struct {
 	loopback bool
 	repoID   string
 	cfg      *repo.Config
-	review   string // name of the reviewing party
-	own      bool   // the draft was staged here without signatures; finish signs it after the question
-	dual     bool   // signs with the old and the new keys of a move, which only Stage does
+	review   string       // name of the reviewing party
+	own      bool         // the draft was staged here without signatures; finish signs it after the question
+	dry      bool         // --dry-run: nothing is signed
+	dual     bool         // signs with the old and the new keys of a move, which only Stage does
+	uri      string       // of the storage
+	exchange string       // of visum.toml; "": none
+	me       identityRepo // the entry of the identity
 	signers  []tuf.Signer
 	labels   map[string]string // of the signers, by key id
 }
@@ -56,7 +60,7 @@ func (a *app) open() (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{storage: store, repoID: folder.RepoID}
+	s := &site{storage: store, dry: a.dryRun, repoID: folder.RepoID, uri: folder.Storage, exchange: folder.Exchange}
 	cfg := &repo.Config{Now: a.Now, Labels: map[string]string{}}
 	mine := slices.DeleteFunc(slices.Clone(id.Repositories), func(r identityRepo) bool { return r.RepoID != folder.RepoID })
 	if i := slices.IndexFunc(mine, func(r identityRepo) bool { return r.Default }); i >= 0 && a.as == "" {
@@ -83,10 +87,15 @@ func (a *app) open() (*site, error) {
 			return nil, err
 		}
 	}
-	s.party, s.loopback, s.review = me.Party, me.UnsafeLoopback, cmp.Or(me.Review, "review")
+	s.party, s.loopback, s.review, s.me = me.Party, me.UnsafeLoopback, cmp.Or(me.Review, "review"), me
 	cfg.Pin, cfg.Party, cfg.Review, cfg.UnsafeLoopback = s.pin, me.Party, me.Review, me.UnsafeLoopback
-	cfg.Ledger = repo.DirLedger(id.path(me.Ledger))
+	if cfg.Ledger, err = a.openLedger(id, me, folder); err != nil {
+		return nil, err
+	}
 	if cfg.Expiry, err = expiryOf(me.Renews); err != nil {
+		return nil, err
+	}
+	if err := a.setAutomation(cfg, me); err != nil {
 		return nil, err
 	}
 	if s.signers, err = a.signers(id, me.Party, cfg.Labels); err != nil {
@@ -135,7 +144,8 @@ func (s *site) checkReview(ctx context.Context) error {
 
 // unsigned returns a handle without signers.
 func (s *site) unsigned() *repo.Repo {
-	if s.dual {
+	// Automation signs without a question. Its rules need the signers of the handle.
+	if s.dual || s.cfg.Automation != nil && !s.dry {
 		s.own = false
 		return s.Repo
 	}

@@ -7,6 +7,7 @@ import (
 // topics are the pages of help that belong to no command.
 func topics() []*cobra.Command {
 	return []*cobra.Command{
+		automationTopic(),
 		{Use: "exit-status", Short: "What the exit status of a command means", Long: `The exit status is the same for every command:
 
   0  done
