@@ -35,6 +35,7 @@ func (k keyLine) String() string {
 func (a *app) keyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Make and list keys"}
 	var use string
+	var plain bool
 	fresh := &cobra.Command{Use: "new LABEL", Short: "Make a key file with a passphrase and add it to the key ring", Args: cobra.ExactArgs(1),
 		Long:    "new makes an ed25519 key in the folder keys next to the identity file, encrypted with a passphrase,\nand adds it to the key ring under LABEL. --for states the party and what it uses the key for: root,\nrelease, online (timestamp, snapshot and targets), hold or recovery. visum init chooses keys by it.",
 		Example: "  visum key new vendor-root --for 'vendor root'",
@@ -43,13 +44,17 @@ func (a *app) keyCommand() *cobra.Command {
 				if err := id.newLabel(args[0]); err != nil {
 					return keyLine{}, err
 				}
-				pass, err := a.newPassphrase(args[0])
-				if err != nil {
-					return keyLine{}, err
+				var pass []byte
+				if !plain {
+					var err error
+					if pass, err = a.newPassphrase(args[0]); err != nil {
+						return keyLine{}, err
+					}
 				}
 				return a.newKey(id, args[0], use, pass)
 			})
 		}}
+	fresh.Flags().BoolVar(&plain, "unsafe-plain", false, "do not encrypt the file: everyone who reads it can sign")
 	fresh.Flags().StringVar(&use, "for", "", "the party and the purpose of the key, such as 'vendor root'")
 	list := &cobra.Command{Use: "list", Short: "List the keys of the key ring, without opening them", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
