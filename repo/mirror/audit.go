@@ -67,6 +67,7 @@ type Answer struct {
 	Timestamp int64  // likewise
 	Snapshot  int64  // likewise
 	Differs   string // how it differs from what counts; "": it agrees
+	Fork      bool   // it has another root or snapshot of the same version as what counts
 	Err       error  // why it has no valid content
 }
 
@@ -294,31 +295,37 @@ func (a *audit) report() *AuditReport {
 		if h.err != nil {
 			x.Differs = text.Line("no valid answer: " + h.err.Error())
 		} else {
-			x.Differs = strings.Join(a.differences(h), ", ")
+			differ, fork := a.differences(h)
+			x.Differs, x.Fork = strings.Join(differ, ", "), fork
 		}
 		out.Answers = append(out.Answers, x)
 	}
 	return out
 }
 
-func (a *audit) differences(h *head) (out []string) {
+// differences says how the root and the snapshot of a source differ from those that count.
+func (a *audit) differences(h *head) (out []string, fork bool) {
+	differ := func(is bool, format string, args ...any) {
+		fork = fork || is
+		out = append(out, fmt.Sprintf(format, args...))
+	}
 	newest := a.newest.root()
 	switch mine := h.root(); {
 	case mine.Version() != newest.Version():
-		out = append(out, fmt.Sprintf("its newest root is v%d, another source has v%d", mine.Version(), newest.Version()))
+		differ(false, "its newest root is v%d, another source has v%d", mine.Version(), newest.Version())
 	case mine.SHA256() != newest.SHA256():
-		out = append(out, fmt.Sprintf("it has ANOTHER root v%d, sha256 %.16s", mine.Version(), mine.SHA256()))
+		differ(true, "it has ANOTHER root v%d, sha256 %.16s", mine.Version(), mine.SHA256())
 	}
 	if h.snap == nil || a.best == nil {
-		return out
+		return out, fork
 	}
 	switch best := a.best; {
 	case h.snap.Version() != best.snap.Version():
-		out = append(out, fmt.Sprintf("it has snapshot v%d, another source has v%d", h.snap.Version(), best.snap.Version()))
+		differ(false, "it has snapshot v%d, another source has v%d", h.snap.Version(), best.snap.Version())
 	case metafile.SHA256(h.snapshot) != metafile.SHA256(best.snapshot):
-		out = append(out, fmt.Sprintf("it has ANOTHER snapshot v%d, sha256 %.16s", h.snap.Version(), metafile.SHA256(h.snapshot)))
+		differ(true, "it has ANOTHER snapshot v%d, sha256 %.16s", h.snap.Version(), metafile.SHA256(h.snapshot))
 	}
-	return out
+	return out, fork
 }
 
 // readRole returns a tuf.Fetch that reads from a source.

@@ -272,6 +272,11 @@ func TestAuditSources(t *testing.T) {
 	// Two snapshots of one version.
 	fork := old.Copy()
 	fork.Update(add("3"))
+	r, err := mirror.Audit(t.Context(), []mirror.Mirror{at("a", w), at("b", fork)}, pin, auditOptions(w))
+	noErr(t, err)
+	if !r.Answers[0].Fork && !r.Answers[1].Fork {
+		t.Error("the fork is not reported as one")
+	}
 	if _, differ = audit(at("a", w), at("b", fork)); !strings.Contains(differ[0]+differ[1], "ANOTHER snapshot v4") {
 		t.Errorf("a fork: %q", differ)
 	}
@@ -326,7 +331,50 @@ func (s *turning) Open(ctx context.Context, name string) (io.ReadCloser, error) 
 	return f, err
 }
 
-// The roots alone, with the one that a recovery named.
+// A recovered root after the pin's is nothing to decide with, as for receipts.
+func TestAuditRecovery(t *testing.T) {
+	t.Parallel()
+	w := repotest.Empty(t)
+	w.Update(func(tx *repo.Tx) error {
+		if err := w.Define(tx); err != nil {
+			return err
+		}
+		tx.Root().Recovery = &repo.RecoveryRule{Orgs: []repo.Org{{Name: "bank", Keys: w.Public("bank")}, {Name: "university", Keys: w.Public("university")}}}
+		return nil
+	})
+	w.Pin()
+	d, err := w.Open().StageRecovery(t.Context(), repo.RecoveryOptions{Reason: "lost"}, func(tx *repo.Tx) error {
+		x := tx.Root()
+		x.Parties[0].Keys = w.Public("vendor-3", "vendor-4")
+		x.Timestamp.Keys, x.Snapshot.Keys, x.Targets.Keys = w.Public("timestamp-2"), w.Public("snapshot-2"), w.Public("targets-2")
+		return nil
+	})
+	noErr(t, err)
+	for _, s := range w.Keys {
+		if err := d.Sign(t.Context(), s); err != nil && !errors.Is(err, repo.ErrNoPart) {
+			t.Fatal(err)
+		}
+	}
+	noErr(t, w.Open().Publish(t.Context(), d))
+	w.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+	from := []mirror.Mirror{{Source: storage.SourceOf(w.Store)}}
+	if _, err := mirror.Audit(t.Context(), from, w.Pin(), auditOptions(w)); !errors.Is(err, tuf.ErrWaiting) {
+		t.Error(err)
+	}
+	opt := auditOptions(w)
+	opt.RootsOnly = true
+	r := audited(t, w, opt)
+	if len(r.Roots) != 3 || r.Roots[0].Recovered || !r.Roots[1].Recovered || r.Roots[2].Recovered {
+		t.Errorf("%+v", r.Roots)
+	}
+	later, err := w.Open().Pin(t.Context())
+	noErr(t, err)
+	if _, err = mirror.Audit(t.Context(), from, later, auditOptions(w)); err != nil {
+		t.Error(err)
+	}
+}
+
+// The roots alone.
 func TestAuditRoots(t *testing.T) {
 	t.Parallel()
 	w := richWorld(t)
