@@ -45,12 +45,12 @@ type AuditOptions struct {
 
 // AuditReport is the result of [Audit].
 type AuditReport struct {
-	At       time.Time // of the decisions
-	Root     *tuf.Root // under which timestamp and snapshot are signed; nil with RootsOnly
-	Snapshot *tuf.Snapshot
-	Roots    []AuditRoot // that the pin authenticates, in order; the last one is the newest
-	Answers  []Answer    // one for each source, in their order
-	Entries  []Entry     // sorted by path, then by sha256
+	At       time.Time     // of the decisions
+	Root     *tuf.Root     // under which timestamp and snapshot are signed; nil with RootsOnly
+	Snapshot *tuf.Snapshot // with which the decisions were made; nil with RootsOnly
+	Roots    []AuditRoot   // that the pin authenticates, in order; the last one is the newest
+	Answers  []Answer      // one for each source, in their order
+	Entries  []Entry       // sorted by path, then by sha256
 }
 
 // AuditRoot is a verified root.
@@ -61,8 +61,8 @@ type AuditRoot struct {
 
 // Answer is what one source has.
 type Answer struct {
-	Name      string
-	RootsOnly bool
+	Name      string // of the [Mirror]
+	RootsOnly bool   // likewise
 	Root      int64  // version of its newest root; 0: none
 	Timestamp int64  // likewise
 	Snapshot  int64  // likewise
@@ -73,14 +73,17 @@ type Answer struct {
 
 // Entry is some bytes under a path, with what clients do with them.
 type Entry struct {
-	Path, SHA256 string
-	Length       int64 // 0 for recalled bytes that no role lists
-	State        State
+	Path, SHA256 string       // of the target, lower-case hex
+	Length       int64        // 0 for recalled bytes that no role lists
+	State        State        // what clients do with the bytes
 	Err          error        // why clients are not offered them; nil: offered or superseded
 	Release      *tuf.Release // nil for a target without release data; of waiting bytes the fields of one role
 	Later        string       // of superseded bytes: the version that clients are offered
-	Signoffs     []tuf.Signoff
-	Statements   []receipt.Statement // valid ones, by role in the charter's order, then by number
+	Recall       *tuf.Recall  // the latest recall of these bytes; nil: none
+	// Signoffs are the roles that list the bytes. Unless every party lists them, the keys
+	// are not known, nor the party of a delegated role.
+	Signoffs   []tuf.Signoff
+	Statements []receipt.Statement // valid ones, by role in the charter's order, then by number
 }
 
 // Audit decides on many bytes with one snapshot. It asks every source for the newest

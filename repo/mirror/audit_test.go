@@ -136,8 +136,8 @@ func TestAuditStates(t *testing.T) {
 	w.Update(func(tx *repo.Tx) error {
 		return tx.Recall("vendor", "agent/1", repo.RecallRecord{Reason: "data loss"})
 	})
-	if r = expect("agent/1 recalled, agent/2 held"); !strings.Contains(r.Entries[0].Err.Error(), "data loss") {
-		t.Error(r.Entries[0].Err)
+	if r = expect("agent/1 recalled, agent/2 held"); !strings.Contains(r.Entries[0].Err.Error(), "data loss") || r.Entries[0].Recall == nil || r.Entries[0].Recall.Party != "vendor" || r.Entries[1].Recall != nil {
+		t.Errorf("%+v", r.Entries)
 	}
 	// By bytes, and those that no role lists.
 	r = audited(t, w, auditOptions(w, sum("agent 2"), sum("nothing")))

@@ -214,6 +214,15 @@ func (r *auditRead) entry(f *found) (Entry, error) {
 	switch {
 	case errors.Is(d.Stopped, tuf.ErrRecalled):
 		e.State = StateRecalled
+		recalls, err := r.snap.RecallsOf(e.Path, r.get)
+		if err != nil {
+			return e, err
+		}
+		for _, x := range recalls {
+			if x.SHA256 == e.SHA256 && (e.Recall == nil || x.At.After(e.Recall.At)) {
+				e.Recall = &x
+			}
+		}
 	case d.Stopped != nil:
 		e.State = StateHeld
 	default:
