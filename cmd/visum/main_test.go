@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -94,8 +95,19 @@ func bucket(e *testscript.Env) error {
 	if err := backend.CreateBucket("updates"); err != nil {
 		return err
 	}
-	server := httptest.NewServer(gofakes3.New(backend).Server())
+	store := gofakes3.New(backend).Server()
+	server := httptest.NewServer(store)
 	e.Defer(server.Close)
+	// The same bucket, for credentials that may only read.
+	reading := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			http.Error(w, r.Method+" is not permitted", http.StatusForbidden)
+			return
+		}
+		store.ServeHTTP(w, r)
+	}))
+	e.Defer(reading.Close)
+	e.Setenv("BUCKET_READ", "s3://updates/kestrel?region=eu-central-1&endpoint="+reading.URL)
 	e.Setenv("BUCKET", "s3://updates/kestrel?region=eu-central-1&endpoint="+server.URL)
 	e.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
 	e.Setenv("AWS_SECRET_ACCESS_KEY", "not a secret")

@@ -44,7 +44,7 @@ The diff lists what is left out. docs/key-compromise.md has the whole table.`,
 			return a.change(flags, func(tx *repo.Tx, _ string) error {
 				var lost []tuf.Key
 				root := *tx.Root()
-				roles := rolesOf(&root, old)
+				roles := rolesOfKeys(&root, old)
 				for _, label := range labels {
 					if !onlyRoot(roles[label]) { // root keys sign no content
 						lost = append(lost, old[label])
@@ -70,8 +70,8 @@ The diff lists what is left out. docs/key-compromise.md has the whole table.`,
 	return cmd
 }
 
-// rolesOf returns the roles of keys in a root, by label.
-func rolesOf(root *repo.Root, keys map[string]tuf.Key) map[string][]string {
+// rolesOfKeys returns the roles of keys in a root, by label.
+func rolesOfKeys(root *repo.Root, keys map[string]tuf.Key) map[string][]string {
 	out := map[string][]string{}
 	add := func(role string, list []tuf.Key) {
 		for label, k := range keys {
@@ -112,7 +112,7 @@ type exposure struct {
 
 // explainCompromise prints what an attacker can do, and the steps. It changes nothing.
 func (a *app) explainCompromise(labels []string, keys map[string]tuf.Key) error {
-	s, err := a.open()
+	s, err := a.look()
 	if err != nil {
 		return err
 	}

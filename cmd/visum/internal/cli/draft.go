@@ -172,7 +172,7 @@ func (a *app) reviewCommand() *cobra.Command {
 	var in string
 	list := &cobra.Command{Use: "list", Short: "List what waits for this party's decision; exit status 3 if anything does", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, d, err := a.reviewed(in)
+			s, d, err := a.reviewed(a.look, in)
 			if err != nil {
 				return err
 			}
@@ -229,8 +229,8 @@ func (a *app) reviewCommand() *cobra.Command {
 }
 
 // reviewed opens the repository and the draft under review; nil without one.
-func (a *app) reviewed(in string) (*site, *repo.Draft, error) {
-	s, err := a.open()
+func (a *app) reviewed(open func() (*site, error), in string) (*site, *repo.Draft, error) {
+	s, err := open()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -260,7 +260,7 @@ func pendingLine(p repo.Pending) string {
 
 // decide stages a decision on each pending target that what names.
 func (a *app) decide(what, in string, flags changeFlags, do func(*repo.Tx, string, repo.Pending) error) error {
-	s, d, err := a.reviewed(in)
+	s, d, err := a.reviewed(a.open, in)
 	if err != nil {
 		return err
 	}
@@ -319,7 +319,7 @@ func (a *app) pinCommand() *cobra.Command {
 	var out string
 	show := &cobra.Command{Use: "show", Short: "Print the pin of the newest root", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}
@@ -340,7 +340,7 @@ func (a *app) pinCommand() *cobra.Command {
 			var err error
 			if len(args) > 0 {
 				pin, err = os.ReadFile(args[0])
-			} else if s, openErr := a.open(); openErr != nil {
+			} else if s, openErr := a.look(); openErr != nil {
 				err = openErr
 			} else {
 				pin, err = s.Repo.Pin(a.ctx)

@@ -85,7 +85,7 @@ func (a *app) embeddedPin(path string) (pin []byte, product string, err error) {
 		pin, err := os.ReadFile(path)
 		return pin, "", err
 	}
-	s, err := a.open()
+	s, err := a.look()
 	if err != nil {
 		return nil, "", err
 	}

@@ -165,7 +165,7 @@ func (a *app) charterCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "charter", Short: "Show the root as a document, and change it by an edited one"}
 	show := &cobra.Command{Use: "show", Short: "Print the newest root as a charter document", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}

@@ -31,7 +31,7 @@ func (a *app) locationCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "location", Short: "List, add and remove the locations at which clients find the repository"}
 	list := &cobra.Command{Use: "list", Short: "List the locations of the newest root", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}

@@ -47,7 +47,13 @@ type site struct {
 }
 
 // open returns the repository of the working folder with the keys of the identity.
-func (a *app) open() (*site, error) {
+func (a *app) open() (*site, error) { return a.openSite(false) }
+
+// look is open for commands that only read: it writes nothing to a bucket, and needs no
+// permission to.
+func (a *app) look() (*site, error) { return a.openSite(true) }
+
+func (a *app) openSite(readOnly bool) (*site, error) {
 	folder, err := a.readFolder()
 	if err != nil {
 		return nil, err
@@ -56,7 +62,7 @@ func (a *app) open() (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := a.openStorage(folder.Storage, false)
+	store, err := a.openStorage(folder.Storage, readOnly)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}
@@ -94,7 +94,7 @@ func (a *app) fsckCommand() *cobra.Command {
 	var mirrors []string
 	cmd := &cobra.Command{Use: "fsck", Short: "Verify every file of the repository, and mirrors of it; exit status 3 if anything is wrong", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}
@@ -152,7 +152,11 @@ func (a *app) pruneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := a.open()
+			open := a.open
+			if a.dryRun {
+				open = a.look
+			}
+			s, err := open()
 			if err != nil {
 				return err
 			}
@@ -212,7 +216,7 @@ func (a *app) bundleCommand() *cobra.Command {
 	var prefixes []string
 	cmd := &cobra.Command{Use: "bundle FILE", Short: "Write a zip file for machines without a network", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) (err error) {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}
