@@ -66,6 +66,7 @@ func (a *app) root() *cobra.Command {
 			cmd.AddCommand(c)
 		}
 	}
+	cmd.AddCommand(a.manCommand())
 	cmd.AddCommand(topics()...)
 	walk(cmd)
 	return cmd
