@@ -51,7 +51,7 @@ func (a *app) statusCommand() *cobra.Command {
 			for _, d := range st.Due {
 				due = append(due, dueRole{d.Role, d.Version, d.Party, d.Expires, d.Urgency.String(), d.CanSign, d.Needs})
 			}
-			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": st.Dates, "unfinished": st.Unfinished, "alarms": append([]repo.Alarm{}, st.Alarms...), "ahead_seconds": int64(st.Ahead / time.Second)}, text.Line(stopLine(st)), st.String()); err != nil {
+			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": append([]repo.Event{}, st.Dates...), "unfinished": st.Unfinished, "alarms": append([]repo.Alarm{}, st.Alarms...), "ahead_seconds": int64(st.Ahead / time.Second)}, text.Line(stopLine(st)), st.String()); err != nil {
 				return err
 			}
 			if st.Urgency() > repo.UrgencyFine || st.Unfinished {
@@ -119,7 +119,7 @@ func (a *app) fsckCommand() *cobra.Command {
 				found = append(found, finding{f, f.Harmless()})
 			}
 			if err := a.print(map[string]any{"ok": report.Err() == nil, "root": report.Root, "timestamp": report.Timestamp, "snapshot": report.Snapshot, "roles": report.Roles,
-				"targets": report.Targets, "bytes": report.Bytes, "findings": found, "recoveries": report.Recoveries}, report.String()); err != nil {
+				"targets": report.Targets, "bytes": report.Bytes, "findings": found, "recoveries": append([]mirror.RecoveryInfo{}, report.Recoveries...)}, report.String()); err != nil {
 				return err
 			}
 			if report.Err() != nil {
