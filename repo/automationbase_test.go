@@ -8,7 +8,7 @@ import (
 	"github.com/visum-dev/visum/repo/signing"
 )
 
-// A machine signs no expiry that its configuration would not give: whoever can hand it
+// A machine signs no expiry that its configuration would not give: an attacker who can hand it
 // a renewal must not get metadata that is valid for years.
 func TestAutomationExpiry(t *testing.T) {
 	t.Parallel()

@@ -50,7 +50,7 @@ func (m *machine) write(name, content string) {
 	}
 }
 
-// party makes a party with keys that a program signs with, and nobody types.
+// party makes a party with keys that a program signs with, without a passphrase.
 func (m *machine) party(name string, labels ...string) {
 	m.t.Helper()
 	for _, label := range labels {

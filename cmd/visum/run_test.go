@@ -279,7 +279,7 @@ func TestRunStops(t *testing.T) {
 }
 
 // Each party renews what it can: the vendor publishes a new timestamp, the review centre
-// sends its role to the exchange, once. What nobody may renew is reported.
+// sends its role to the exchange, once. What it may not renew is reported.
 func TestRunRenews(t *testing.T) {
 	p := newPair(t, `"renew"`)
 	if out := p.once(0, "vendor"); out != "" {

@@ -92,7 +92,7 @@ func (r *runner) pulled(q *queued, publishes bool) (again bool, err error) {
 
 // signRenewal signs a draft of the exchange if it changes nothing but versions and
 // expiries. The exchange is untrusted, so the other kinds of the identity do not count:
-// a draft that somebody placed there would otherwise be signed like one of this party.
+// a draft that an attacker placed there would otherwise be signed like one of this party.
 func (r *runner) signRenewal(q *queued) (signed bool, err error) {
 	waits := func(reason string) {
 		r.found = true
