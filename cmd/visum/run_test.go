@@ -338,6 +338,80 @@ func TestRunSignsRenewals(t *testing.T) {
 	}
 }
 
+// Another process publishes between the draft of this one and its publication: this one
+// makes its draft again.
+func TestRunTriesAgain(t *testing.T) {
+	p := newPair(t, `"files:rules/"`)
+	p.write("other/x", "x")
+	done := false
+	out := &interrupting{at: " synced ", interrupt: func() {
+		if !done {
+			done = true
+			p.once(0, "vendor", "--sync", filepath.Join(filepath.Dir(p.dir), "other")+"=rules/")
+		}
+	}}
+	proc := p.process(nil, "-C", p.dir, "--as", "vendor", "run", "--once", "--sync", p.in())
+	proc.Out, proc.Err = out, out
+	if got := cli.Main(t.Context(), proc); got != 0 || !done {
+		t.Fatalf("exit status %d, %v\n%s", got, done, out.String())
+	}
+	list := p.command(3, "-C", p.dir, "--as", "review", "review", "list")
+	if !strings.Contains(list, "rules/x, ") || !strings.Contains(list, "rules/a, ") {
+		t.Error(list)
+	}
+}
+
+// The review centre's process approves a target once, tries a check that failed again
+// after an hour, ends a check that takes too long, and leaves what it recalled to a person.
+func TestRunChecks(t *testing.T) {
+	p := newPair(t, `"renew", "files:rules/"`)
+	p.write("in/bad", "bad")
+	p.write("in/slow", "slow")
+	p.once(0, "vendor", "--sync", p.in())
+	p.write("check", "#!/bin/sh\ncase $(cat \"$1\") in bad) exit 1 ;; slow) exec sleep 60 ;; esac\n")
+	check := filepath.Join(filepath.Dir(p.dir), "check")
+	events := p.rounds("review", func(round int, wait time.Duration, _ *bytes.Buffer) bool {
+		if round == 2 {
+			p.write("check", "#!/bin/sh\nexit 0\n")
+		}
+		if round == 3 {
+			p.pass(time.Hour)
+		}
+		return round < 5
+	}, "--approve", "rules/", "--check", check, "--check-timeout", "1s")
+	var got []string
+	for _, e := range events {
+		got = append(got, strings.TrimSpace(fmt.Sprint(e["event"], " ", e["path"])))
+	}
+	want := "started <nil>, check_failed rules/bad, check_failed rules/slow, approved rules/a, sent <nil>, approved rules/bad, approved rules/slow, sent <nil>, stopped <nil>"
+	if strings.Join(got, ", ") != want { // a round checks in the order of the paths
+		t.Errorf("%s\nwant %s", strings.Join(got, ", "), want)
+	}
+	for _, e := range events {
+		if e["path"] == "rules/slow" && e["event"] == "check_failed" && !strings.Contains(fmt.Sprint(e["reason"]), "it took longer than 1s") {
+			t.Errorf("%v", e)
+		}
+	}
+	p.once(0, "vendor")
+
+	// What a person has refused waits for a person.
+	p.write("in/refused", "x")
+	p.once(0, "vendor", "--sync", p.in())
+	identity, err := os.ReadFile(filepath.Join(p.dir, "identity.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.edit("identity.toml", "  automation = [\"renew\", \"files:rules/\"]\n  pin", "  pin")
+	p.edit("identity.toml", "  automation = [\"renew\", \"files:rules/\"]\n  pin", "  pin")
+	p.command(0, "-C", p.dir, "--as", "review", "review", "refuse", "rules/refused", "--reason", "x", "-o", filepath.Join(p.dir, "refuse.draft"))
+	if err := os.WriteFile(filepath.Join(p.dir, "identity.toml"), identity, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := p.once(3, "review", "--approve", "rules/", "--check", check); strings.Contains(out, " approved ") || !strings.Contains(out, "waits rules/refused: this party recalled or refused these bytes before") {
+		t.Error(out)
+	}
+}
+
 // Two processes of the vendor publish at the same time: each tries again, and nothing is
 // lost.
 func TestRunConcurrently(t *testing.T) {

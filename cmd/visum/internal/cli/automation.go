@@ -11,6 +11,7 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/repo/storage/s3"
 )
 
@@ -72,8 +73,16 @@ func (a *app) openLedger(id *identity, me identityRepo, folder *folderConfig) (s
 			return nil, usage("the ledger of repository %s is in the %s of visum.toml (%s), where other parties can write: keep it where this party alone writes", folder.RepoID, name, text.Quote(other))
 		}
 	}
-	return a.ledgerAt(where)
+	l, err := a.ledgerAt(where)
+	if err == nil && strings.HasPrefix(where, "s3:") {
+		// A machine that lasts keeps what it has seen there.
+		l = signing.MarkedLedger(l, storage.Dir(id.path(seenFolder)))
+	}
+	return l, err
 }
+
+// seenFolder has the marks of ledgers in buckets, next to the identity file.
+const seenFolder = "ledger-seen"
 
 // ledgerAt opens a ledger in a directory or a bucket.
 func (a *app) ledgerAt(where string) (signing.Ledger, error) {

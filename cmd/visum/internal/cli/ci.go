@@ -293,9 +293,7 @@ func (a *app) ciFiles(kind string, s *site, machine *identity, needs []ciKey, au
 		return nil, err
 	}
 	files := []ciFile{{".visum/ci.toml", b.Bytes(), 0o644}, {".visum/pin.json", pin, 0o644}}
-	if len(needs) > 0 {
-		files = append(files, ciFile{".visum/.gitignore", []byte("keys/\n"), 0o644})
-	}
+	files = append(files, ciFile{".visum/.gitignore", []byte("keys/\n" + seenFolder + "/\n"), 0o644})
 	for _, k := range needs {
 		if !plainPath.MatchString(k.Path) {
 			return nil, usage("key %s: its file has a name that a script can't have: rename it", text.Name(k.Label))
