@@ -361,6 +361,73 @@ func TestRunTriesAgain(t *testing.T) {
 	}
 }
 
+// A machine without online keys sends what it lists to the exchange, once; what comes
+// later is added to that draft. The review centre approves the whole, and the operator
+// publishes it.
+func TestRunWithoutOnlineKeys(t *testing.T) {
+	p := newPair(t, `"files:rules/"`)
+	identity, err := os.ReadFile(filepath.Join(p.dir, "identity.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, label := range []string{"timestamp", "snapshot"} {
+		p.edit("identity.toml", fmt.Sprintf("[[key]]\n  label = %q\n  uri = \"file:keys/%s.key\"\n  party = \"vendor\"", label, label), "")
+	}
+	if out := p.once(0, "vendor", "--sync", p.in()); !strings.Contains(out, "synced rules/ 1 of 1 files changed") || !strings.Contains(out, " sent draft ") {
+		t.Error(out)
+	}
+	if out := p.once(0, "vendor", "--sync", p.in()); strings.Contains(out, " sent ") || !strings.Contains(out, "waits rules/ draft ") {
+		t.Error(out)
+	}
+	p.write("in/b", "b")
+	if out := p.once(0, "vendor", "--sync", p.in()); !strings.Contains(out, " sent draft ") {
+		t.Error(out)
+	}
+	p.write("check", "#!/bin/sh\nexit 0\n")
+	approve := []string{"--approve", "rules/", "--check", filepath.Join(filepath.Dir(p.dir), "check")}
+	if out := p.once(0, "review", approve...); strings.Count(out, " sent draft ") != 1 || strings.Count(out, " approved ") != 2 {
+		t.Error(out)
+	}
+	if out := p.once(0, "review", approve...); strings.Contains(out, " sent ") {
+		t.Error(out)
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, "identity.toml"), identity, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := p.once(0, "vendor"); strings.Count(out, "published") != 1 || !strings.Contains(out, "and OFFERED") {
+		t.Error(out)
+	}
+	p.command(0, "-C", p.dir, "--as", "vendor", "draft", "pull", "--prune")
+	if out := p.command(0, "-C", p.dir, "--as", "vendor", "draft", "pull"); out != "no drafts\n" {
+		t.Error(out)
+	}
+}
+
+// What is approved while an approval waits for the operator is added to it, so that one
+// publication has both.
+func TestRunAddsToAnApproval(t *testing.T) {
+	p := newPair(t, `"files:rules/"`)
+	p.write("check", "#!/bin/sh\nexit 0\n")
+	approve := []string{"--approve", "rules/", "--check", filepath.Join(filepath.Dir(p.dir), "check")}
+	vendor := func() { p.once(0, "vendor", "--sync", p.in(), "--exchange", filepath.Join(p.dir, "none")) } // sees no approval
+	vendor()
+	for _, name := range []string{"b", "c"} {
+		p.once(0, "review", approve...)
+		if out := p.once(0, "review", approve...); out != "" {
+			t.Errorf("approved again: %s", out)
+		}
+		p.write("in/"+name, name)
+		vendor()
+	}
+	p.once(0, "review", approve...)
+	if out := p.once(0, "vendor"); strings.Count(out, "published") != 1 || !strings.Contains(out, "and OFFERED") {
+		t.Error(out)
+	}
+	if out := p.command(0, "-C", p.dir, "--as", "review", "review", "list"); out != "nothing waits\n" {
+		t.Error(out)
+	}
+}
+
 // The review centre's process approves a target once, tries a check that failed again
 // after an hour, ends a check that takes too long, and leaves what it recalled to a person.
 func TestRunChecks(t *testing.T) {
