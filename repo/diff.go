@@ -6,7 +6,6 @@ import (
 
 	"github.com/visum-dev/visum/internal/chain"
 	"github.com/visum-dev/visum/internal/facts"
-	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
@@ -56,14 +55,7 @@ func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []diff.Change, err e
 	if err := x.addStatements(d); err != nil {
 		return nil, err
 	}
-	for _, part := range []diff.Part{diff.PartHeadline, diff.PartSummary, diff.PartRest} {
-		for _, c := range x.out {
-			if c.Part == part {
-				changes = append(changes, c)
-			}
-		}
-	}
-	return changes, nil
+	return inParts(x.out), nil
 }
 
 // compareTo compares a draft's files with the content before.
@@ -157,15 +149,15 @@ func (x *comparison) root() (*Root, error) {
 	x.proposed = next
 	now := rootOf(next)
 	lines := x.file(f, old)
-	phrases := rootHeadline(was, now)
 	fork, err := x.tx.repo.healed(p.chain, x.draft, f.bytes())
 	if err != nil {
 		return nil, err
 	}
+	var heals []string
 	if len(fork) > 0 {
-		phrases = append(phrases, fmt.Sprintf("heals a fork: it also follows root v%d with sha256 %s", version, fork[len(fork)-1].SHA256()))
+		heals = append(heals, fmt.Sprintf("heals a fork: it also follows root v%d with sha256 %s", version, fork[len(fork)-1].SHA256()))
 	}
-	x.head(f, was == nil, append(phrases, others(lines, text.Quote(layout.CharterMember)+" "+text.Quote("prev_root_sha256"), text.Quote(layout.CharterMember)+" "+text.Quote("schema"), text.Quote("spec_version"), text.Quote("consistent_snapshot"))...))
+	x.head(f, was == nil, rootPhrases(was, now, lines, heals...))
 	x.out = append(x.out, lines...)
 	return now, nil
 }

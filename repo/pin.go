@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -35,7 +36,9 @@ type pinKey struct {
 }
 
 // Pin returns the file that a product embeds: the newest root, the review party's keys
-// and the locations that are in use now. The result has been verified with tuf.OpenPin.
+// and the locations that are in use now. The result has been verified with tuf.OpenPin. It
+// is canonical JSON without a line break at the end, so the sha256 of the file is
+// [tuf.Pin.Fingerprint].
 func (r *Repo) Pin(ctx context.Context) (_ []byte, err error) {
 	defer text.OneLine(&err)
 	p, err := r.loadPublished(ctx)
@@ -60,12 +63,17 @@ func (r *Repo) pin(root *tuf.Root, at time.Time) ([]byte, error) {
 	}
 	layout.Locations = slices.DeleteFunc(layout.Locations, func(l tuf.Location) bool { return !root.Charter().Usable(l, at) })
 	out.Locations = locationsJSON(layout.Locations)
-	data, err := json.MarshalIndent(out, "", " ")
+	data, err := json.Marshal(out)
 	if err != nil {
 		return nil, err
 	}
+	canonical, err := wire.Canonical(data)
+	if err != nil {
+		return nil, fmt.Errorf("repo: pin: %w", err)
+	}
+	data = canonical.JSON()
 	if _, err := tuf.OpenPin(data, &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback}); err != nil {
 		return nil, fmt.Errorf("repo: %w", err)
 	}
-	return append(data, '\n'), nil
+	return data, nil
 }

@@ -80,13 +80,30 @@ type Status struct {
 	// up to 5 minutes. Clients use that date as the current time; see [Tx.Supersede].
 	Ahead      time.Duration
 	Unfinished bool // an interrupted publish left the newest root without content; Update or Renew completes it
+	// Alarms are published roles that keys of the own party signed without its ledger. It
+	// is empty unless Config.SharedLedger and Config.Party are set.
+	Alarms []Alarm
 }
 
-// Urgency returns the highest urgency of all roles; at least UrgencyUrgent if the
-// newest root is ahead of the clock.
+// Alarm is a published version of a role of the own party that the party's shared ledger
+// does not know, although keys of the party signed it.
+type Alarm struct {
+	Role    string `json:"role"`    // of the party
+	Version int64  `json:"version"` // published
+	Signed  int64  `json:"signed"`  // newest version that the ledger signed; 0: none
+}
+
+// String returns a human-readable sentence.
+func (x Alarm) String() string {
+	return text.Line(fmt.Sprintf("%s v%d is signed by keys of this party and is not in its ledger, which signed up to v%d: a key is compromised, or a machine signs without the shared ledger",
+		text.Name(x.Role), x.Version, x.Signed))
+}
+
+// Urgency returns the highest urgency of all roles; at least UrgencyUrgent if there are
+// alarms, or the newest root is ahead of the clock.
 func (s *Status) Urgency() Urgency {
 	worst := UrgencyFine
-	if s.Ahead > 0 {
+	if s.Ahead > 0 || len(s.Alarms) > 0 {
 		worst = UrgencyUrgent
 	}
 	for _, d := range s.Due {
@@ -98,6 +115,9 @@ func (s *Status) Urgency() Urgency {
 // String returns one line for each problem, then for each role, then for each event.
 func (s *Status) String() string {
 	var lines []string
+	for _, x := range s.Alarms {
+		lines = append(lines, "ALARM "+x.String())
+	}
 	if s.Unfinished {
 		lines = append(lines, "urgent: an interrupted publish left the newest root without content; Update or Renew completes it")
 	}
@@ -169,11 +189,20 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 		s.Dates = append(s.Dates, Event{f.Statement.Expires(), fmt.Sprintf("the statement of the recovery from root v%d expires: clients that have not completed the wait can't accept it afterwards, see RenewRecovery", v-1)})
 	}
 	if p.snap != nil {
+		var mine *book
+		if r.cfg.SharedLedger && r.cfg.Party != "" {
+			if mine, err = r.loadBook(ctx, p.root.Charter().RepoID()); err != nil {
+				return nil, err
+			}
+		}
 		online := func(role string, k Keys) need { return need{role, keyMap(k.Keys), max(k.Threshold, 1), nil} }
 		add("timestamp", p.ts.Version(), "", p.ts.Expires(), 0, online("timestamp", layout.Timestamp))
 		add("snapshot", p.snap.Version(), "", p.snap.Expires(), 0, online("snapshot", layout.Snapshot))
 		err = r.eachList(ctx, p, func(named) bool { return false }, func(x named, _ string, t *tuf.Targets, first time.Time, lists int) error {
 			add(x.role, t.Version(), x.party, first, lists, x.need())
+			if err := s.alarm(r.cfg.Party, mine, x, t); err != nil {
+				return err
+			}
 			return s.holds(x, t)
 		})
 		if err != nil {
@@ -184,6 +213,35 @@ func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status,
 	s.Dates = slices.DeleteFunc(s.Dates, func(d Event) bool { return !d.At.After(at) })
 	slices.SortStableFunc(s.Dates, func(a, b Event) int { return a.At.Compare(b.At) })
 	return s, nil
+}
+
+// alarm adds a role of the own party whose published content the ledger did not sign. A
+// ledger that has signed nothing for the role knows what it adopted.
+func (s *Status) alarm(party string, mine *book, x named, t *tuf.Targets) error {
+	if mine.empty() || x.party != party {
+		return nil
+	}
+	env, err := metafile.Open(t.Bytes())
+	if err != nil {
+		return err
+	}
+	have := mine.body.Roles[x.role]
+	if have == nil {
+		have = &bookRole{}
+	}
+	sum, newest := metafile.SHA256(env.Signed), have.Floor
+	for _, c := range have.Signed {
+		if c.Version == t.Version() && c.SHA256 == sum {
+			return nil
+		}
+		newest = max(newest, c.Version)
+	}
+	adopted := len(have.Signed) == 0 && have.Seen != nil && have.Seen.Version == t.Version() && have.Seen.SHA256 == sum
+	if adopted || t.Version() <= have.Floor {
+		return nil
+	}
+	s.Alarms = append(s.Alarms, Alarm{Role: x.role, Version: t.Version(), Signed: newest})
+	return nil
 }
 
 // of returns the remaining lifetimes of a role at which its renewal is due and at which

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 )
 
@@ -211,5 +212,47 @@ func TestRefreshProducts(t *testing.T) {
 		if slices.Sort(roles); !slices.Equal(roles, x.want) {
 			t.Errorf("%s renewed %q, want %q", x.key, roles, x.want)
 		}
+	}
+}
+
+// An attacker with the vendor's release and online keys publishes. The shared ledger of
+// the vendor does not know that version, and status says so; the vendor's next version
+// ends the alarm, as does a ledger that is not declared as shared.
+func TestStatusAlarm(t *testing.T) {
+	t.Parallel()
+	w := founded(t)
+	w.Update(repotest.Add("2"))
+	alarms := func(party string, shared bool) (out []string) {
+		t.Helper()
+		cfg := w.Config()
+		cfg.Party, cfg.SharedLedger = party, shared
+		s, err := repo.New(w.Store, cfg).Status(t.Context(), w.Now)
+		noErr(t, err)
+		for _, a := range s.Alarms {
+			out = append(out, a.String())
+		}
+		if (len(out) > 0) != (s.Urgency() == repo.UrgencyUrgent) || (len(out) > 0) != strings.Contains(s.String(), "ALARM ") {
+			t.Errorf("%d alarms, %s: %s", len(out), s.Urgency(), s)
+		}
+		return out
+	}
+	if got := alarms("vendor", true); got != nil {
+		t.Fatal(got)
+	}
+	attacker := w.Copy()
+	attacker.Store = w.Store
+	noErr(t, attacker.Open("vendor-release", "timestamp", "snapshot", "targets").Update(t.Context(), repotest.Add("6.6.6")))
+	got := alarms("vendor", true)
+	if len(got) != 1 || !strings.Contains(got[0], "vendor-agent v4 is signed by keys of this party and is not in its ledger, which signed up to v3") {
+		t.Fatalf("%q", got)
+	}
+	for _, other := range []func() []string{func() []string { return alarms("review", true) }, func() []string { return alarms("vendor", false) }, func() []string { return alarms("", true) }} {
+		if got := other(); got != nil {
+			t.Error(got)
+		}
+	}
+	w.Update(func(tx *repo.Tx) error { return tx.Remove("vendor", "agent/6.6.6") })
+	if got := alarms("vendor", true); got != nil {
+		t.Error(got)
 	}
 }

@@ -59,7 +59,7 @@ func (m *machine) party(name string, labels ...string) {
 		if _, err := keys.UnsafeGeneratePlain(file, label); err != nil {
 			m.t.Fatal(err)
 		}
-		m.run(0, fmt.Sprintf(`cd %s && visum key add %s "$SIGNER?arg=%s" --party %s`, name, label, filepath.ToSlash(file), name))
+		m.run(0, fmt.Sprintf(`cd %s && visum key add %s "$SIGNER?arg=%s" --for '%s %s'`, name, label, filepath.ToSlash(file), name, label))
 	}
 }
 
@@ -180,11 +180,11 @@ cat >vendor/charter.json <<EOF
   {"id": "rdv", "tier": "rendezvous", "operator": "review-host", "base": "https://updates.review.example/r/", "paths": {"metadata": "metadata/"}}]}
 EOF
 cd vendor
-visum init --from charter.json --repo "$BUCKET" --party vendor -o root1.draft
+visum init --from charter.json --repo "$BUCKET" --as vendor -o root1.draft
 digest=$(visum draft show root1.draft | sed -n 's/^digest //p')
 cp root1.draft ../review/
 cd ../review
-visum join root1.draft --party review --repo "$BUCKET" --digest "$digest"
+visum join root1.draft --as review --repo "$BUCKET" --digest "$digest"
 cp root1.draft ../vendor/
 cd ../vendor
 visum draft publish root1.draft --yes

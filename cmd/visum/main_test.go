@@ -4,22 +4,34 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/visum-dev/visum/repo/keys"
+	"github.com/visum-dev/visum/repo/mirror"
+	"github.com/visum-dev/visum/repo/storage"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run()) }, "signer": signer})
+	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run(clock)) }, "signer": signer})
+}
+
+// clock is the system's, moved by the days in TEST_DAYS: scripts go through months.
+func clock() time.Time {
+	days, _ := strconv.Atoi(os.Getenv("TEST_DAYS"))
+	return time.Now().AddDate(0, 0, days)
 }
 
 // signer is a program for exec: keys. It signs with the key file of its first argument.
@@ -52,8 +64,29 @@ func TestScripts(t *testing.T) {
 			}
 			slashed := filepath.ToSlash(path)
 			e.Setenv("SIGNER", "exec:/"+strings.TrimPrefix(slashed, "/"))
+			if err := pages(e); err != nil {
+				return err
+			}
 			return bucket(e)
 		}})
+}
+
+// pages serves the folder www of a script, and tells it what go build needs.
+func pages(e *testscript.Env) error {
+	server := httptest.NewServer(mirror.Handler(storage.Dir(filepath.Join(e.WorkDir, "www"))))
+	e.Defer(server.Close)
+	e.Setenv("WWW", server.URL)
+	e.Setenv("PLATFORM", runtime.GOOS+"/"+runtime.GOARCH)
+	for name, args := range map[string][]string{"GOCACHE": {"env", "GOCACHE"}, "GOMODCACHE": {"env", "GOMODCACHE"}, "MODULE": {"list", "-m", "-f", "{{.Dir}}"}} {
+		out, err := exec.Command("go", args...).Output()
+		if err != nil {
+			return err
+		}
+		e.Setenv(name, strings.TrimSpace(string(out)))
+	}
+	e.Setenv("GOPROXY", "off")
+	e.Setenv("GOFLAGS", "")
+	return nil
 }
 
 // bucket starts an object store on this machine, with an empty bucket.
@@ -62,8 +95,19 @@ func bucket(e *testscript.Env) error {
 	if err := backend.CreateBucket("updates"); err != nil {
 		return err
 	}
-	server := httptest.NewServer(gofakes3.New(backend).Server())
+	store := gofakes3.New(backend).Server()
+	server := httptest.NewServer(store)
 	e.Defer(server.Close)
+	// The same bucket, for credentials that may only read.
+	reading := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			http.Error(w, r.Method+" is not permitted", http.StatusForbidden)
+			return
+		}
+		store.ServeHTTP(w, r)
+	}))
+	e.Defer(reading.Close)
+	e.Setenv("BUCKET_READ", "s3://updates/kestrel?region=eu-central-1&endpoint="+reading.URL)
 	e.Setenv("BUCKET", "s3://updates/kestrel?region=eu-central-1&endpoint="+server.URL)
 	e.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
 	e.Setenv("AWS_SECRET_ACCESS_KEY", "not a secret")

@@ -13,7 +13,7 @@ import (
 )
 
 // Every report has one shape: Err states in one line whether the check failed, String
-// is for people, and JSON has members in lower case.
+// is human-readable, and JSON has members in lower case.
 func TestReports(t *testing.T) {
 	type report interface {
 		fmt.Stringer

@@ -12,5 +12,5 @@
 // Before each step: [Move.Plan] computes all three roots in advance; [Preflight]
 // checks keys, dates and locations; [AccessLog] measures in access logs which share of
 // the fleet has the previous root; and package repo/drill rehearses the signed draft
-// with a simulated fleet. The guide for operators is internal/doc/moving.md.
+// with a simulated fleet. The guide for operators is docs/moving.md.
 package relocate

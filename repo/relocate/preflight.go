@@ -25,7 +25,8 @@ type Preflight struct {
 	Repo *repo.Repo
 	// Storage has the published files, the expected state of every location.
 	Storage repo.Storage
-	// Draft has the root to check, signed or not; nil: the newest published root.
+	// Draft has the root to check, signed or not; nil: the newest published root. Of a
+	// first root, Run reports authority and losses.
 	Draft *repo.Draft
 	// Move is the move that the root belongs to; may be nil. With it Run also probes
 	// the new locations before they are listed, and old keys must not remain after the
@@ -57,7 +58,7 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	if len(chain) == 0 {
-		return nil, fmt.Errorf("relocate: %w: the repository is empty", ErrOrder)
+		return p.first()
 	}
 	tip := chain[len(chain)-1]
 	want, err := readExpected(ctx, p.Storage, chain)
@@ -109,6 +110,25 @@ func (p *Preflight) Run(ctx context.Context) (*Report, error) {
 		f = append(f, found...)
 	}
 	r := &Report{Root: root.Version(), Findings: f}
+	r.sort()
+	return r, nil
+}
+
+// first reports the authority of a first root, which has nothing before it.
+func (p *Preflight) first() (*Report, error) {
+	if p.Draft == nil || p.Draft.File("root") == nil {
+		return nil, fmt.Errorf("relocate: %w: the repository is empty", ErrOrder)
+	}
+	// The handle that staged or opened the draft has decided on its locations.
+	root, err := tuf.ProposeFirst(p.Draft.File("root"), &tuf.Options{UnsafeLoopback: true})
+	if err != nil {
+		return nil, fmt.Errorf("relocate: %w", err)
+	}
+	var f findings
+	for _, m := range p.Draft.Missing() {
+		f.add(LevelNote, "signatures", "", "missing: %s", m)
+	}
+	r := &Report{Root: root.Version(), Findings: append(f, powers(root, p.Repo.Now())...)}
 	r.sort()
 	return r, nil
 }

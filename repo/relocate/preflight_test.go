@@ -27,6 +27,7 @@ import (
 	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
+	"github.com/visum-dev/visum/repo/signing"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -517,5 +518,36 @@ func TestPowers(t *testing.T) {
 	if got := says(w); !strings.Contains(got, "warning: losses: the loss of one root key of vendor: stops every change of root; there is no spare key\n") ||
 		!strings.Contains(got, "note: losses: there is no recovery rule: ") {
 		t.Errorf("%s", got)
+	}
+}
+
+// A first root has nothing before it: its authority is reported before the other parties
+// sign it.
+func TestPreflightOfAFirstRoot(t *testing.T) {
+	store := storage.Overlay(nil)
+	r := repo.New(store, &repo.Config{Now: time.Now, Ledger: signing.MemLedger()})
+	if _, err := (&relocate.Preflight{Repo: r, Storage: store}).Run(t.Context()); !errors.Is(err, relocate.ErrOrder) {
+		t.Errorf("without a draft: %v", err)
+	}
+	d, err := r.Stage(t.Context(), func(tx *repo.Tx) error {
+		tx.SetRoot(repo.Root{
+			Parties:   []repo.Party{{Name: "vendor", Keys: repotest.Keys("vendor-1", "vendor-2", "vendor-3"), Min: 1}, {Name: "review", Keys: repotest.Keys("review-1"), Min: 1}},
+			Timestamp: repo.Keys{Keys: repotest.Keys("timestamp")}, Snapshot: repo.Keys{Keys: repotest.Keys("snapshot")}, Targets: repo.Keys{Keys: repotest.Keys("targets")},
+			Classes:   []repo.Class{{Name: "agent", Prefix: "agent/", Roles: []repo.ReleaseRole{{Party: "vendor", Role: "vendor-agent", Keys: repo.Keys{Keys: repotest.Keys("a")}}, {Party: "review", Role: "review-agent", Keys: repo.Keys{Keys: repotest.Keys("b")}}}}},
+			Locations: []tuf.Location{repotest.Location("a", tuf.Primary, 10), repotest.Location("b", tuf.Mirror, 20)},
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := (&relocate.Preflight{Repo: r, Storage: store, Draft: d}).Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"losses: the loss of one root key of review: stops every change of root; there is no spare key", "authority: vendor alone, with all root and release keys: nothing", "missing: root"} {
+		if !strings.Contains(report.String(), want) {
+			t.Errorf("no %q in\n%s", want, report)
+		}
 	}
 }

@@ -55,7 +55,7 @@ that needs the lowest processor is taken.`,
 				return err
 			}
 			var added []string
-			d, err := s.Stage(a.ctx, func(tx *repo.Tx) error {
+			d, err := s.stage(a.ctx, func(tx *repo.Tx) error {
 				added = nil
 				for _, f := range files {
 					if err := addFile(tx, s.party, f); err != nil {
@@ -68,7 +68,16 @@ that needs the lowest processor is taken.`,
 			if err != nil {
 				return err
 			}
-			if approve {
+			if approve && !a.dryRun {
+				if flags.out == "" && !flags.publish {
+					if err := a.showAndAsk(s, d, "approve and publish?"); err != nil {
+						return err
+					}
+					flags.publish = true
+				}
+				if err := a.signOwn(s, d); err != nil {
+					return err
+				}
 				if d, err = a.approveOn(s, d, added); err != nil {
 					return err
 				}

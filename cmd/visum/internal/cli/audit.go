@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -9,16 +10,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/mirror"
-	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 	"github.com/visum-dev/visum/tuf/receipt"
 )
@@ -30,24 +30,26 @@ const (
 	stateSuperseded = "SUPERSEDED" // approved, and clients are offered a later release
 	stateHeld       = "HELD"
 	stateRecalled   = "RECALLED"
+	stateRefused    = "REFUSED" // the last statement of a party refuses it
 	stateWaiting    = "WAITING" // some parties list it, but not all
 	stateUnknown    = "UNKNOWN" // no party lists it
 )
 
 // verdict is what verify finds out about a file under one path.
 type verdict struct {
-	File    string           `json:"file"`
-	SHA256  string           `json:"sha256"`
-	State   string           `json:"state"`
-	Path    string           `json:"path,omitempty"` // in the repository
-	Release *verdictRelease  `json:"release,omitempty"`
-	Reason  string           `json:"reason,omitempty"` // why it is held, recalled or waiting
-	By      []tuf.Signoff    `json:"by"`               // roles that list the bytes
-	Reviews []verdictReview  `json:"reviews"`          // statements of reviewers
-	At      time.Time        `json:"at"`               // time of the decision
-	Rotated []string         `json:"rotated,omitempty"`
-	Later   string           `json:"later,omitempty"` // version that clients are offered instead
-	receipt *receipt.Receipt // nil for waiting and unknown
+	File    string          `json:"file"`
+	SHA256  string          `json:"sha256"`
+	State   string          `json:"state"`
+	Path    string          `json:"path,omitempty"` // in the repository
+	Release *verdictRelease `json:"release,omitempty"`
+	Reason  string          `json:"reason,omitempty"` // why it is held, recalled or waiting
+	By      []tuf.Signoff   `json:"by"`               // roles that list the bytes
+	Reviews []verdictReview `json:"reviews"`          // statements of reviewers
+	At      time.Time       `json:"at"`               // time of the decision
+	Rotated []string        `json:"rotated,omitempty"`
+	Later   string          `json:"later,omitempty"` // version that clients are offered instead
+	// Operators is the number of operators that answered; 0 with a receipt.
+	Operators int `json:"operators,omitempty"`
 }
 
 type verdictRelease struct {
@@ -65,11 +67,15 @@ type verdictReview struct {
 	Source  string    `json:"source,omitempty"`
 	Rebuild string    `json:"rebuild,omitempty"`
 	Reason  string    `json:"reason,omitempty"` // of a refusal
+	// Reviewer is the name that the statement has.
+	Reviewer string   `json:"reviewer,omitempty"`
+	KeyIDs   []string `json:"keyids"`
+	Rotated  bool     `json:"rotated,omitempty"` // the keys were replaced since
 }
 
 // fill copies what a receipt shows.
 func (v *verdict) fill(r *receipt.Receipt) {
-	v.receipt, v.By, v.At, v.Rotated, v.State = r, r.Agreed().Signoffs, r.Time(), r.Rotated(), stateApproved
+	v.By, v.At, v.Rotated, v.State = r.Agreed().Signoffs, r.Time(), r.Rotated(), stateApproved
 	switch err := r.Err(); {
 	case errors.Is(err, tuf.ErrRecalled):
 		v.State, v.Reason = stateRecalled, err.Error()
@@ -77,16 +83,9 @@ func (v *verdict) fill(r *receipt.Receipt) {
 		v.State, v.Reason = stateHeld, err.Error()
 	}
 	if rel, ok := r.Approved().Release(); ok {
-		v.Release = &verdictRelease{rel.Product, rel.Version, rel.Channel, rel.Platform, sourceText(rel.Source)}
+		v.Release = releaseOf(&rel)
 	}
-	for _, s := range r.Statements() {
-		switch {
-		case s.Review != nil:
-			v.Reviews = append(v.Reviews, verdictReview{Party: s.Party, At: s.Review.From, Source: sourceText(s.Review.Source), Rebuild: string(s.Review.Result)})
-		case s.Refusal != nil:
-			v.Reviews = append(v.Reviews, verdictReview{Party: s.Party, Refused: true, At: s.Refusal.At, Reason: s.Refusal.Reason})
-		}
-	}
+	v.Reviews = reviewsOf(r.Statements())
 }
 
 func sourceText(s tuf.SourceRef) string {
@@ -100,7 +99,7 @@ func (v *verdict) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", v.State, text.Name(v.File))
 	if v.State == stateUnknown {
-		fmt.Fprintf(&b, ": sha256 %s: no party lists these bytes", v.SHA256)
+		fmt.Fprintf(&b, ": sha256 %s: no party lists these bytes\n  as of %s, %s", v.SHA256, text.Time(v.At), operatorsText(v.Operators))
 		return b.String()
 	}
 	if v.Release != nil {
@@ -118,7 +117,11 @@ func (v *verdict) String() string {
 		fmt.Fprintf(&b, ": %s", v.Reason)
 	}
 	for _, s := range v.By {
-		fmt.Fprintf(&b, "\n  listed by %s (%s v%d, %d of its keys)", text.Name(s.Party), text.Name(s.Role), s.Version, len(s.KeyIDs))
+		fmt.Fprintf(&b, "\n  listed by %s (%s v%d", text.Name(s.Party), text.Name(s.Role), s.Version)
+		if len(s.KeyIDs) > 0 {
+			fmt.Fprintf(&b, ", %d of its keys", len(s.KeyIDs))
+		}
+		b.WriteByte(')')
 	}
 	for _, r := range v.Reviews {
 		word := "approved"
@@ -137,143 +140,108 @@ func (v *verdict) String() string {
 		}
 	}
 	fmt.Fprintf(&b, "\n  as of %s", text.Time(v.At))
+	if v.Operators > 0 {
+		fmt.Fprintf(&b, ", %s", operatorsText(v.Operators))
+	}
 	if len(v.Rotated) > 0 {
 		fmt.Fprintf(&b, "; keys replaced since: %s. If they were compromised, this is no evidence", strings.Join(v.Rotated, ", "))
 	}
 	return b.String()
 }
 
-// auditor verifies files against one repository.
-type auditor struct {
-	app      *app
-	pin      []byte
-	from     storage.Source
-	loopback bool
-	view     *client.View // see superseded
+// report decides on files by their sha256, with one snapshot.
+func (x *auditor) report(sums []string) (*mirror.AuditReport, error) {
+	return mirror.Audit(x.app.ctx, x.from, x.pin, &mirror.AuditOptions{Options: x.options(), SHA256: sums})
 }
 
-// audit returns an auditor with the pin of the flags, or with the repository of the
-// working folder. Without from, it asks the location of the pin with the best priority.
-func (a *app) audit(pinFile, from string, loopback bool) (*auditor, error) {
-	x := &auditor{app: a, loopback: loopback}
-	var err error
-	if pinFile == "" {
-		if _, err := os.Lstat(filepath.Join(a.folder, folderFile)); err != nil {
-			return nil, usage("--pin is required: nothing else is trusted")
-		}
-		s, err := a.open()
-		if err != nil {
-			return nil, err
-		}
-		x.from, x.loopback = storage.SourceOf(s.storage), s.loopback
-		if x.pin, err = s.anchor(a.ctx); err != nil {
-			return nil, err
-		}
-	} else if x.pin, err = readPin(pinFile); err != nil {
-		return nil, err
-	}
-	if from != "" {
-		x.from, err = a.openSource(from)
-		return x, err
-	}
-	if x.from == nil {
-		p, err := tuf.OpenPin(x.pin, &tuf.Options{UnsafeLoopback: loopback})
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range p.Locations() {
-			if l.Targets != "" {
-				x.from = client.HTTPSource(l.Base+l.Metadata, l.Base+l.Targets)
-				break
-			}
-		}
-		if x.from == nil {
-			return nil, usage("--from is required: the pin has no locations")
-		}
-	}
-	return x, nil
-}
-
-func (x *auditor) options() mirror.Options {
-	return mirror.Options{Now: x.app.Now, UnsafeLoopback: x.loopback}
-}
-
-// verdicts decides on files by their sha256.
-func (x *auditor) verdicts(files []hashed) (out []*verdict, err error) {
-	var sums []string
-	for _, f := range files {
-		sums = append(sums, f.sum)
-	}
-	opt := x.options()
-	paths, err := mirror.FindBytes(x.app.ctx, x.from, x.pin, sums, &opt)
-	if err != nil {
-		return nil, err
+// verdicts are what a report says about files.
+func verdicts(files []hashed, r *mirror.AuditReport, operators int) (out []*verdict) {
+	found := map[string][]mirror.Entry{}
+	for _, e := range r.Entries {
+		found[e.SHA256] = append(found[e.SHA256], e)
 	}
 	for _, f := range files {
-		if len(paths[f.sum]) == 0 {
-			out = append(out, &verdict{File: f.name, SHA256: f.sum, State: stateUnknown, By: []tuf.Signoff{}, Reviews: []verdictReview{}, At: x.app.Now().UTC().Truncate(time.Second)})
+		if len(found[f.sum]) == 0 {
+			out = append(out, &verdict{File: f.name, SHA256: f.sum, State: stateUnknown, By: []tuf.Signoff{}, Reviews: []verdictReview{}, At: r.At, Operators: operators})
 		}
-		for _, path := range paths[f.sum] {
-			v, err := x.verdict(f, path)
-			if err != nil {
-				return nil, err
+		for _, e := range found[f.sum] {
+			v := &verdict{File: f.name, SHA256: f.sum, State: strings.ToUpper(string(e.State)), Path: e.Path, At: r.At, Later: e.Later, Reason: reasonOf(e), Operators: operators}
+			if v.By = e.Signoffs; v.By == nil {
+				v.By = []tuf.Signoff{}
 			}
+			v.Release, v.Reviews = releaseOf(e.Release), reviewsOf(e.Statements)
 			out = append(out, v)
 		}
 	}
-	return out, nil
+	return out
 }
 
-func (x *auditor) verdict(f hashed, path string) (*verdict, error) {
-	v := &verdict{File: f.name, SHA256: f.sum, Path: path, By: []tuf.Signoff{}, Reviews: []verdictReview{}}
-	_, r, err := x.receipt(path, f.sum)
+// reasonOf says why clients are not offered some bytes.
+func reasonOf(e mirror.Entry) string {
+	var why *tuf.Error
 	switch {
-	case errors.Is(err, tuf.ErrNotApproved) || errors.Is(err, tuf.ErrNoTarget) || errors.Is(err, tuf.ErrMismatch):
-		v.State, v.Reason, v.At = stateWaiting, "not every party lists these bytes: "+err.Error(), x.app.Now().UTC().Truncate(time.Second)
-		return v, nil
-	case err != nil:
-		return nil, err
+	case e.Err == nil:
+		return ""
+	case e.State == mirror.StateWaiting:
+		return "not every party lists these bytes: " + e.Err.Error()
+	case e.State == mirror.StateRefused && errors.As(e.Err, &why):
+		return why.Detail
 	}
-	if v.fill(r); v.State == stateApproved {
-		v.State = stateOffered
-		if v.Release != nil {
-			return v, x.superseded(v)
-		}
-	}
-	return v, nil
+	return e.Err.Error()
 }
 
-// superseded asks a client for the newest release of the product.
-func (x *auditor) superseded(v *verdict) error {
-	if x.view == nil {
-		c, err := client.New(x.pin, &client.Config{Store: client.MemStore(), Now: x.app.Now, Sources: []client.Source{x.from}, UnsafeLoopback: x.loopback, UserAgent: "visum verify"})
-		if err != nil {
-			return err
-		}
-		if x.view, err = c.Refresh(x.app.ctx); err != nil {
-			return err
-		}
-	}
-	latest, err := x.view.Latest(x.app.ctx, client.Query{Product: v.Release.Product, Channel: v.Release.Channel, Platform: v.Release.Platform})
-	if errors.Is(err, client.ErrUpToDate) {
+func releaseOf(rel *tuf.Release) *verdictRelease {
+	if rel == nil {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	mine, _ := v.receipt.Approved().Release()
-	if later, ok := latest.Approved.Release(); ok && later.Sequence > mine.Sequence {
-		v.State, v.Later = stateSuperseded, latest.Version
-	}
-	return nil
+	return &verdictRelease{rel.Product, rel.Version, rel.Channel, rel.Platform, sourceText(rel.Source)}
 }
 
-func (x *auditor) receipt(path, sum string) ([]byte, *receipt.Receipt, error) {
-	data, err := mirror.Receipt(x.app.ctx, x.from, x.pin, path, &mirror.ReceiptOptions{Options: x.options(), SHA256: sum})
+func reviewsOf(statements []receipt.Statement) []verdictReview {
+	out := []verdictReview{}
+	for _, s := range statements {
+		r := verdictReview{Party: s.Party, KeyIDs: s.KeyIDs, Rotated: s.Rotated}
+		switch {
+		case s.Review != nil:
+			r.At, r.Source, r.Rebuild, r.Reviewer = s.Review.From, sourceText(s.Review.Source), string(s.Review.Result), s.Review.Reviewer.Name
+		case s.Refusal != nil:
+			r.Refused, r.At, r.Reason, r.Reviewer = true, s.Refusal.At, s.Refusal.Reason, s.Refusal.Reviewer.Name
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// newestFirst orders the sources by what they have.
+func (x *auditor) newestFirst(r *mirror.AuditReport) {
+	order := make([]int, len(x.from))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(r.Answers[b].Snapshot, r.Answers[a].Snapshot), cmp.Compare(r.Answers[b].Timestamp, r.Answers[a].Timestamp))
+	})
+	var sorted []mirror.Mirror
+	for _, i := range order {
+		sorted = append(sorted, x.from[i])
+	}
+	x.from = sorted
+}
+
+func (x *auditor) receipt(path, sum string) (data []byte, r *receipt.Receipt, err error) {
+	for i, from := range x.from {
+		if from.RootsOnly {
+			continue
+		}
+		data, err = mirror.Receipt(x.app.ctx, from.Source, x.pin, path, &mirror.ReceiptOptions{Options: x.options(), SHA256: sum})
+		if err == nil || i+1 == len(x.from) {
+			break
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := receipt.Open(data, x.pin, &receipt.Options{UnsafeLoopback: x.loopback})
+	r, err = receipt.Open(data, x.pin, &receipt.Options{UnsafeLoopback: x.loopback})
 	return data, r, err
 }
 
@@ -316,61 +284,92 @@ func hashFiles(name string) (out []hashed, err error) {
 }
 
 func (a *app) verifyCommand() *cobra.Command {
-	var pinFile, from, receiptFile string
-	var loopback bool
+	var flags auditFlags
+	var receiptFile string
 	cmd := &cobra.Command{Use: "verify FILE|DIR", Short: "Show whether a file was approved, by whom, and whether clients are offered it", Args: cobra.ExactArgs(1),
 		Long: `verify looks for the bytes of a file, or of every file of a directory, in the repository. It needs a pin and no
-key. The first word is OFFERED, SUPERSEDED (clients are offered a later release), HELD, RECALLED, WAITING (not
-every party lists the bytes) or UNKNOWN. The exit status is 0 if each file is OFFERED, and otherwise 3.
+key. The first word is OFFERED, SUPERSEDED (clients are offered a later release), HELD, RECALLED, REFUSED (the
+last statement of a party refuses it), WAITING (not every party lists the bytes) or UNKNOWN. The exit status is 0
+if each file is OFFERED and the sources have no two files of one version, and otherwise 3.
+
+It asks all locations of the pin, or each --from. The newest valid snapshot counts; lines that begin with DIFFERS
+say which source has another one.
+
+Without a pin, verify shows the pin that the file carries, which is a hint and not trusted, and ends with exit
+status 1. --fingerprint trusts it, if its sha256 is the one that the vendor and the review centre publish.
 
 With --receipt it reads no repository: the receipt shows that the file was APPROVED, HELD or RECALLED at its time.`,
-		Example: "  visum verify kestrel --pin pin.json\n  visum verify kestrel --pin pin.json --receipt kestrel.receipt",
+		Example: "  visum verify kestrel --pin pin.json\n  visum verify kestrel --fingerprint 2c68c58678e097fa...\n  visum verify kestrel --pin pin.json --receipt kestrel.receipt",
 		RunE: func(_ *cobra.Command, args []string) error {
-			var out []*verdict
 			if receiptFile != "" {
-				v, err := verifyReceipt(args[0], receiptFile, pinFile, loopback)
+				v, err := a.verifyReceipt(args[0], receiptFile, flags)
 				if err != nil {
 					return err
 				}
-				out = append(out, v)
-			} else {
-				files, err := hashFiles(args[0])
-				if err != nil {
-					return err
-				}
-				x, err := a.audit(pinFile, from, loopback)
-				if err != nil {
-					return err
-				}
-				if out, err = x.verdicts(files); err != nil {
-					return err
-				}
+				return a.printVerdicts([]*verdict{v}, nil, nil, false)
 			}
-			var lines []string
-			good := true
-			for _, v := range out {
-				lines = append(lines, v.String())
-				good = good && (v.State == stateOffered || v.State == stateApproved)
-			}
-			if err := a.print(map[string]any{"files": out}, lines...); err != nil {
+			files, err := hashFiles(args[0])
+			if err != nil {
 				return err
 			}
-			if !good {
-				return errFound
+			var names, sums []string
+			for _, f := range files {
+				names, sums = append(names, f.name), append(sums, f.sum)
 			}
-			return nil
+			x, err := a.audit(flags, names)
+			if err != nil {
+				return err
+			}
+			r, err := x.report(sums)
+			if err != nil {
+				return err
+			}
+			operators, answers, differ := x.asked(r)
+			fork := slices.ContainsFunc(answers, func(s sourceAnswer) bool { return s.Fork })
+			return a.printVerdicts(verdicts(files, r, operators), answers, differ, fork)
 		}}
-	pinFlags(cmd, &pinFile, &loopback)
-	cmd.Flags().StringVar(&from, "from", "", "directory or base URL of the repository (default: a location of the pin)")
+	flags.register(cmd)
+	flags.registerFingerprint(cmd)
 	cmd.Flags().StringVar(&receiptFile, "receipt", "", "receipt of the file: nothing else is read")
 	return cmd
 }
 
+// printVerdicts prints what verify found, and returns its exit status as an error.
+func (a *app) printVerdicts(out []*verdict, answers []sourceAnswer, differ []string, fork bool) error {
+	var lines []string
+	good := !fork
+	for _, v := range out {
+		lines = append(lines, v.String())
+		good = good && (v.State == stateOffered || v.State == stateApproved)
+	}
+	result := map[string]any{"files": out}
+	if answers != nil {
+		result["sources"] = answers
+	}
+	if err := a.print(result, append(lines, differ...)...); err != nil {
+		return err
+	}
+	if !good {
+		return errFound
+	}
+	return nil
+}
+
 // verifyReceipt verifies a file with its receipt.
-func verifyReceipt(file, receiptFile, pinFile string, loopback bool) (*verdict, error) {
-	pin, err := readPin(pinFile)
+func (a *app) verifyReceipt(file, receiptFile string, flags auditFlags) (*verdict, error) {
+	pin, err := a.choosePin(flags, []string{file})
 	if err != nil {
 		return nil, err
+	}
+	loopback := flags.loopback
+	if pin == nil {
+		s, err := a.look()
+		if err != nil {
+			return nil, err
+		}
+		if loopback, pin = s.loopback, s.pin; pin == nil {
+			return nil, usage("--pin is required: the identity has no pin of the repository")
+		}
 	}
 	data, err := readReceipt(receiptFile)
 	if err != nil {
@@ -403,8 +402,8 @@ func readReceipt(name string) ([]byte, error) {
 }
 
 func (a *app) receiptCommand() *cobra.Command {
-	var pinFile, from, out, path string
-	var loopback bool
+	var flags auditFlags
+	var out, path string
 	cmd := &cobra.Command{Use: "receipt FILE", Short: "Write a file that shows offline, years later, that a file was approved, held or recalled", Args: cobra.ExactArgs(1),
 		Long: `receipt writes a receipt: the metadata with which a client decides on the bytes of FILE today. It verifies offline,
 also after keys were replaced and the metadata was removed from the repository: visum verify FILE --receipt R.`,
@@ -416,17 +415,21 @@ also after keys were replaced and the metadata was removed from the repository: 
 			if err != nil {
 				return err
 			}
-			x, err := a.audit(pinFile, from, loopback)
+			x, err := a.audit(flags, []string{args[0]})
 			if err != nil {
 				return err
 			}
+			r, err := x.report([]string{f.sum})
+			if err != nil {
+				return err
+			}
+			x.newestFirst(r)
 			if path == "" {
-				opt := x.options()
-				found, err := mirror.FindBytes(a.ctx, x.from, x.pin, []string{f.sum}, &opt)
-				if err != nil {
-					return err
+				var paths []string
+				for _, e := range r.Entries {
+					paths = append(paths, e.Path)
 				}
-				switch paths := found[f.sum]; len(paths) {
+				switch len(paths) {
 				case 0:
 					return fmt.Errorf("%s: %w: no party lists sha256 %s", text.Name(f.name), tuf.ErrNoTarget, f.sum)
 				case 1:
@@ -435,19 +438,19 @@ also after keys were replaced and the metadata was removed from the repository: 
 					return usage("%s has several paths: choose one with --path: %s", text.Name(f.name), text.Line(strings.Join(paths, " ")))
 				}
 			}
-			data, r, err := x.receipt(path, f.sum)
+			data, made, err := x.receipt(path, f.sum)
 			if err != nil {
 				return err
 			}
 			if err := durable.WriteFile(out, data, 0o644); err != nil {
 				return err
 			}
-			return a.print(map[string]any{"file": f.name, "sha256": f.sum, "path": path, "receipt": out, "bytes": len(data), "at": r.Time(), "expires": r.Expires()},
-				fmt.Sprintf("%s, in %s (%d bytes)", r, text.Name(out), len(data)))
+			return a.print(map[string]any{"file": f.name, "sha256": f.sum, "path": path, "receipt": out, "bytes": len(data), "at": made.Time(), "expires": made.Expires()},
+				fmt.Sprintf("%s, in %s (%d bytes)", made, text.Name(out), len(data)))
 		}}
-	pinFlags(cmd, &pinFile, &loopback)
+	flags.register(cmd)
+	flags.registerFingerprint(cmd)
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "directory or base URL of the repository (default: a location of the pin)")
 	f.StringVar(&path, "path", "", "path in the repository, if the bytes have several")
 	f.StringVarP(&out, "out", "o", "", "file to write")
 	return cmd

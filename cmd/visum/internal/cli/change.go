@@ -45,7 +45,7 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 	if c.publish && c.out != "" {
 		return usage("--publish and --out exclude each other")
 	}
-	out := change{Changes: []diff.Change{}, Missing: d.Missing(), Digest: d.Digest(), Warnings: d.Warnings()}
+	out := change{Changes: []diff.Change{}, Missing: s.missing(d), Digest: d.Digest(), Warnings: d.Warnings()}
 	if d.Empty() {
 		return a.print(out, "nothing to do: the repository is like that already")
 	}
@@ -54,11 +54,8 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 		return err
 	}
 	out.Changes = changes
-	var lines []string
+	lines := headlines(changes)
 	for _, x := range changes {
-		if x.Part != diff.PartRest {
-			lines = append(lines, x.String())
-		}
 		if x.What == "release" && x.Kind == diff.KindAdded && !slices.Contains(added, x.Name) {
 			added = append(added, x.Name) // also by a draft that was made elsewhere
 		}
@@ -71,8 +68,11 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 	}
 	switch {
 	case a.dryRun:
-		return a.print(out, append(lines, "dry run: nothing was written")...)
+		return a.print(out, append(lines, "dry run: nothing was signed or written")...)
 	case c.out != "":
+		if err := a.signOwn(s, d); err != nil {
+			return err
+		}
 		if err := saveDraft(d, c.out); err != nil {
 			return err
 		}
@@ -91,11 +91,23 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 		}
 		lines = nil
 	}
+	if err := a.signOwn(s, d); err != nil {
+		return err
+	}
 	if err := s.Publish(a.ctx, d); err != nil {
 		return err
 	}
 	out.Published = true
 	return a.printPublished(s, out, lines, added)
+}
+
+// signOwn signs a draft that was staged here.
+func (a *app) signOwn(s *site, d *repo.Draft) error {
+	if !s.own {
+		return nil
+	}
+	_, err := s.sign(a.ctx, d)
+	return err
 }
 
 // printPublished says whether clients get what was published: a release is offered only
@@ -145,4 +157,40 @@ func saveDraft(d *repo.Draft, path string) error {
 		return err
 	}
 	return durable.WriteFile(path, data, 0o644)
+}
+
+// change makes a draft of an edit as the identity's party, and finishes it as the flags
+// say.
+func (a *app) change(flags changeFlags, edit func(tx *repo.Tx, party string) error) error {
+	s, err := a.open()
+	if err != nil {
+		return err
+	}
+	d, err := s.stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
+	if err != nil {
+		return err
+	}
+	return a.finish(s, d, flags, nil)
+}
+
+// showAndAsk shows what a draft changes and asks.
+func (a *app) showAndAsk(s *site, d *repo.Draft, question string) error {
+	changes, err := s.Diff(a.ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, l := range headlines(changes) {
+		a.note("%s", l)
+	}
+	return a.confirm(question)
+}
+
+// headlines are the changes of a draft that a person reads first.
+func headlines(changes []diff.Change) (lines []string) {
+	for _, c := range changes {
+		if c.Part != diff.PartRest {
+			lines = append(lines, c.String())
+		}
+	}
+	return lines
 }

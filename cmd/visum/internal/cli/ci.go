@@ -230,7 +230,7 @@ func (a *app) ciIdentity(s *site, o ciOptions) (*identity, []ciKey, error) {
 	for _, p := range chain[len(chain)-1].Charter().Parties() {
 		rootKeys = append(rootKeys, p.KeyIDs...)
 	}
-	machine := &identity{Repositories: []identityRepo{{RepoID: s.repoID, Party: s.party, Pin: "pin.json", Ledger: o.ledger, SharedLedger: o.shared, Automation: o.allow, UnsafeLoopback: s.loopback}}}
+	machine := &identity{Repositories: []identityRepo{{RepoID: s.repoID, Party: s.party, Pin: "pin.json", Ledger: o.ledger, SharedLedger: o.shared, Automation: o.allow, Review: s.me.Review, Renews: s.me.Renews, UnsafeLoopback: s.loopback}}}
 	needs := []ciKey{}
 	for _, label := range o.keys {
 		if !slices.ContainsFunc(id.Keys, func(k identityKey) bool { return k.Label == label && k.Party == s.party }) {
@@ -344,7 +344,7 @@ func (a *app) fillLedger(s *site, where string) (copied bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	cfg := *s.config
+	cfg := *s.cfg
 	cfg.Ledger = to
 	if cfg.Pin, err = s.Pin(a.ctx); err != nil { // of a root that this identity has verified
 		return false, err

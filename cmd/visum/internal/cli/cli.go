@@ -86,7 +86,8 @@ type app struct {
 	yes      bool
 	dryRun   bool
 	passFile string
-	machine  bool // no person is asked, also on a terminal: run
+	typed    []byte // the passphrase that was typed last
+	machine  bool   // no person is asked, also on a terminal: run
 }
 
 // nextStep names what a person can do about an error; "" if that is not known.

@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
+	"github.com/visum-dev/visum/repo"
 )
 
 // identity is who acts: what decides trust and what starts programs. It is read from the
@@ -30,8 +32,13 @@ type identity struct {
 type identityRepo struct {
 	RepoID string `toml:"repo_id"` // 32 lower-case hex digits
 	Party  string `toml:"party,omitempty"`
-	Pin    string `toml:"pin,omitempty"` // path of the trust anchor; "": the roots in the ledger
-	Ledger string `toml:"ledger"`        // path of the ledger's directory, or s3://BUCKET/PREFIX
+	Pin    string `toml:"pin,omitempty"`    // path of the trust anchor; "": the roots in the ledger
+	Ledger string `toml:"ledger"`           // path of the ledger's directory, or s3://BUCKET/PREFIX
+	Review string `toml:"review,omitempty"` // name of the reviewing party; "": review
+	// Renews is what renews the online roles: service, ci or hand; see expiryOf.
+	Renews string `toml:"renews,omitempty"`
+	// Default is set for the party that acts without --as, if the identity has several.
+	Default bool `toml:"default,omitempty"`
 	// SharedLedger declares that every machine that signs the same roles uses this ledger.
 	SharedLedger bool `toml:"shared_ledger,omitempty"`
 	// Automation are the kinds of changes that are signed without a terminal; see
@@ -41,12 +48,31 @@ type identityRepo struct {
 	UnsafeLoopback bool `toml:"unsafe_loopback,omitempty"`
 }
 
+// expiryOf returns how long signatures last, by what renews the online roles: a service
+// that runs all the time ("" too), a scheduled CI job, or a person. The roles of the
+// parties last 90 days, since their keys are offline.
+func expiryOf(renews string) (repo.Expiry, error) {
+	e := repo.Expiry{Release: 90 * 24 * time.Hour}
+	switch renews {
+	case "", "service":
+	case "ci":
+		e.Timestamp = 7 * 24 * time.Hour
+	case "hand":
+		e.Timestamp, e.Snapshot = 30*24*time.Hour, 30*24*time.Hour
+	default:
+		return e, usage("renews %s: want service, ci or hand", text.Quote(renews))
+	}
+	return e, nil
+}
+
 // identityKey is a key of the key ring.
 type identityKey struct {
-	Label  string `toml:"label"`
-	URI    string `toml:"uri"`
-	Party  string `toml:"party,omitempty"`
-	Public string `toml:"public,omitempty"` // of a key that is not a file: the key object of TUF
+	Label string `toml:"label"`
+	URI   string `toml:"uri"`
+	Party string `toml:"party,omitempty"`
+	// Purpose is what the party uses the key for, such as root, release or online.
+	Purpose string `toml:"purpose,omitempty"`
+	Public  string `toml:"public,omitempty"` // of a key that is not a file: the key object of TUF
 }
 
 // folderConfig is which repository: visum.toml in the working folder.

@@ -68,10 +68,10 @@ development only. If DIR has a repository already, dev only serves it.`,
 	return cmd
 }
 
-// devKeys are the keys of a development repository, by party.
-var devKeys = []struct{ party, label string }{
-	{"vendor", "vendor-root"}, {"vendor", "vendor-release"}, {"vendor", "timestamp"}, {"vendor", "snapshot"}, {"vendor", "targets"},
-	{"review", "review-root"}, {"review", "review-release"}}
+// devKeys are the keys of a development repository.
+var devKeys = []struct{ label, use string }{
+	{"vendor-root", "vendor root"}, {"vendor-release", "vendor release"}, {"timestamp", "vendor timestamp"}, {"snapshot", "vendor snapshot"},
+	{"targets", "vendor targets"}, {"review-root", "review root"}, {"review-release", "review release"}}
 
 // makeDev makes the identity and the repository in an empty or missing directory.
 func (a *app) makeDev(dir, product, base string) (err error) {
@@ -95,7 +95,7 @@ func (a *app) makeDev(dir, product, base string) (err error) {
 	id := &identity{dir: dir}
 	ring := map[string]tuf.Signer{}
 	for _, k := range devKeys {
-		if _, err := a.newKey(id, k.label, k.party, nil); err != nil {
+		if _, err := a.newKey(id, k.label, k.use, nil); err != nil {
 			return err
 		}
 		s, err := a.openKey(id, id.Keys[len(id.Keys)-1])
@@ -114,47 +114,12 @@ func (a *app) makeDev(dir, product, base string) (err error) {
 		Locations: []tuf.Location{{ID: "dev", Tier: tuf.Primary, Operator: "dev", Base: base, Metadata: "metadata/", Targets: "targets/"}},
 		Probe:     tuf.Probe{MinOperators: 1, Every: time.Hour, MaxAge: 30 * 24 * time.Hour},
 	}
-	store := storage.Dir(filepath.Join(dir, "repository"))
 	ledgers := map[string]string{"vendor": "ledger/vendor", "review": "ledger/review"}
-	handle := func(party string, signers ...string) *repo.Repo {
-		cfg := &repo.Config{Now: a.Now, Party: party, Ledger: repo.DirLedger(id.path(ledgers[party])), UnsafeLoopback: true}
-		for _, label := range signers {
-			cfg.Signers = append(cfg.Signers, ring[label])
-		}
-		return repo.New(store, cfg)
+	f := &founding{store: storage.Dir(filepath.Join(dir, "repository")), root: root, review: "review", loopback: true, ledger: func(party string) string { return id.path(ledgers[party]) }}
+	for _, k := range id.Keys {
+		f.add(k.Party, ring[k.Label])
 	}
-	vendor := handle("vendor", "vendor-root", "vendor-release", "timestamp", "snapshot", "targets")
-	d, err := vendor.Stage(a.ctx, func(tx *repo.Tx) error { tx.SetRoot(root); return nil })
-	if err != nil {
-		return err
-	}
-	// The review centre's keys sign on a handle of their own, with its own ledger, as on
-	// another machine.
-	data, err := d.Bytes()
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(dir, "root1.draft")
-	if err := durable.WriteFile(path, data, 0o600); err != nil {
-		return err
-	}
-	defer os.Remove(path)
-	theirs, err := handle("review", "review-root", "review-release").LoadDraft(path)
-	if err != nil {
-		return err
-	}
-	for _, label := range []string{"review-root", "review-release"} {
-		if err := theirs.SignFirst(a.ctx, ring[label], d.Digest()); err != nil {
-			return err
-		}
-	}
-	if err := d.Merge(theirs); err != nil {
-		return err
-	}
-	if err := vendor.Publish(a.ctx, d); err != nil {
-		return err
-	}
-	pin, err := vendor.Pin(a.ctx)
+	pin, err := a.found(f)
 	if err != nil {
 		return err
 	}

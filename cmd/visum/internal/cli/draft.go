@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -53,12 +52,6 @@ func (a *app) draftCommand() *cobra.Command {
 			}
 			return fmt.Errorf("%w: %d rules", repo.ErrUnsigned, len(lines))
 		}}
-	var digest string
-	sign := &cobra.Command{Use: "sign FILE", Short: "Sign a draft with the keys of the identity, after the rules of its ledger", Args: cobra.ExactArgs(1),
-		Long: `sign shows what a draft changes and asks. --digest answers the question for exactly the draft with that digest,
-which visum draft show prints.`,
-		RunE: func(_ *cobra.Command, args []string) error { return a.signDraft(args[0], digest) }}
-	sign.Flags().StringVar(&digest, "digest", "", "digest of the draft that was examined; without it a person is asked")
 	merge := &cobra.Command{Use: "merge FILE OTHER...", Short: "Add the signatures of other copies of a draft to FILE", Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			d, err := repo.LoadDraft(args[0])
@@ -79,17 +72,37 @@ which visum draft show prints.`,
 			}
 			return a.print(change{Missing: d.Missing(), Draft: args[0], Digest: d.Digest()}, a.afterSigning(d, args[0])...)
 		}}
-	publish := &cobra.Command{Use: "publish FILE", Short: "Publish a draft that has its signatures", Args: cobra.ExactArgs(1),
+	cmd.AddCommand(show, missing, a.draftSignCommand(), merge, a.draftPublishCommand(), a.sendCommand(), a.pullCommand())
+	return cmd
+}
+
+func (a *app) draftSignCommand() *cobra.Command {
+	var digest string
+	cmd := &cobra.Command{Use: "sign FILE", Short: "Sign a draft with the keys of the identity, after the rules of its ledger", Args: cobra.ExactArgs(1),
+		Long: `sign shows what a draft changes and asks. --digest answers the question for exactly the draft with that digest,
+which visum draft show prints.`,
+		RunE: func(_ *cobra.Command, args []string) error { return a.signDraft(args[0], digest) }}
+	cmd.Flags().StringVar(&digest, "digest", "", "digest of the draft that was examined; without it a person is asked")
+	return cmd
+}
+
+func (a *app) draftPublishCommand() *cobra.Command {
+	var move string
+	cmd := &cobra.Command{Use: "publish FILE", Short: "Publish a draft that has its signatures", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, d, err := a.openDraft(args[0])
+			s, err := a.openDual(move)
+			if err != nil {
+				return err
+			}
+			d, err := s.LoadDraft(args[0])
 			if err != nil {
 				return err
 			}
 			return a.finish(s, d, changeFlags{publish: a.yes}, nil)
 		}}
-	publish.Flags().BoolVar(&a.yes, "yes", false, "answer the question whether to publish")
-	publish.Flags().BoolVar(&a.dryRun, "dry-run", false, "show the change and write nothing")
-	cmd.AddCommand(show, missing, sign, merge, publish, a.sendCommand(), a.pullCommand())
+	cmd.Flags().BoolVar(&a.yes, "yes", false, "answer the question whether to publish")
+	cmd.Flags().BoolVar(&a.dryRun, "dry-run", false, "show the change and write nothing")
+	addMoveFlag(cmd, &move)
 	return cmd
 }
 
@@ -128,14 +141,9 @@ func (a *app) signDraft(path, digest string) error {
 			return err
 		}
 	}
-	signed := 0
-	for _, signer := range s.signers {
-		switch err := d.Sign(a.ctx, signer); {
-		case err == nil:
-			signed++
-		case !errors.Is(err, repo.ErrNoPart):
-			return err
-		}
+	signed, err := s.sign(a.ctx, d)
+	if err != nil {
+		return err
 	}
 	if signed == 0 {
 		return fmt.Errorf("%w: none of the identity's keys", repo.ErrNoPart)
@@ -164,7 +172,7 @@ func (a *app) reviewCommand() *cobra.Command {
 	var in string
 	list := &cobra.Command{Use: "list", Short: "List what waits for this party's decision; exit status 3 if anything does", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, d, err := a.reviewed(in)
+			s, d, err := a.reviewed(a.look, in)
 			if err != nil {
 				return err
 			}
@@ -221,8 +229,8 @@ func (a *app) reviewCommand() *cobra.Command {
 }
 
 // reviewed opens the repository and the draft under review; nil without one.
-func (a *app) reviewed(in string) (*site, *repo.Draft, error) {
-	s, err := a.open()
+func (a *app) reviewed(open func() (*site, error), in string) (*site, *repo.Draft, error) {
+	s, err := open()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -252,7 +260,7 @@ func pendingLine(p repo.Pending) string {
 
 // decide stages a decision on each pending target that what names.
 func (a *app) decide(what, in string, flags changeFlags, do func(*repo.Tx, string, repo.Pending) error) error {
-	s, d, err := a.reviewed(in)
+	s, d, err := a.reviewed(a.open, in)
 	if err != nil {
 		return err
 	}
@@ -292,7 +300,7 @@ func (a *app) decide(what, in string, flags changeFlags, do func(*repo.Tx, strin
 		paths = append(paths, p.Path)
 	}
 	if d == nil {
-		if d, err = s.Stage(a.ctx, edit); err != nil {
+		if d, err = s.stage(a.ctx, edit); err != nil {
 			return err
 		}
 		return a.finish(s, d, flags, paths)
@@ -300,7 +308,7 @@ func (a *app) decide(what, in string, flags changeFlags, do func(*repo.Tx, strin
 	if flags.out == "" && !flags.publish {
 		flags.out = in // the decision is added to the draft
 	}
-	if d, err = s.StageOn(a.ctx, d, edit); err != nil {
+	if d, err = s.stageOn(a.ctx, d, edit); err != nil {
 		return err
 	}
 	return a.finish(s, d, flags, paths)
@@ -311,7 +319,7 @@ func (a *app) pinCommand() *cobra.Command {
 	var out string
 	show := &cobra.Command{Use: "show", Short: "Print the pin of the newest root", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}
@@ -332,7 +340,7 @@ func (a *app) pinCommand() *cobra.Command {
 			var err error
 			if len(args) > 0 {
 				pin, err = os.ReadFile(args[0])
-			} else if s, openErr := a.open(); openErr != nil {
+			} else if s, openErr := a.look(); openErr != nil {
 				err = openErr
 			} else {
 				pin, err = s.Repo.Pin(a.ctx)

@@ -1,243 +1,390 @@
 package cli
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
-	"github.com/visum-dev/visum/repo/charter"
-	"github.com/visum-dev/visum/repo/diff"
+	"github.com/visum-dev/visum/repo/relocate"
 	"github.com/visum-dev/visum/tuf"
 )
 
+// initFlags are the answers to the questions of init.
+type initFlags struct {
+	from, store, out   string
+	product            string
+	url, operator      string
+	rootsURL, rootsOp  string
+	keys               string // document with the public keys of the other party
+	renews             string
+	minOperators       int
+	solo, loopbackHTTP bool
+}
+
 func (a *app) initCommand() *cobra.Command {
-	var from, store, out, party string
-	cmd := &cobra.Command{Use: "init", Short: "Make the draft of a new repository from a charter document", Args: cobra.NoArgs,
-		Long: `init makes the first root of a repository from a charter document (see visum charter), signs it with this
-party's keys, and writes it as a draft for the other parties. It writes visum.toml, and an entry for the
-repository in the identity file. The other parties run visum join with the digest that init prints.`,
+	var x initFlags
+	cmd := &cobra.Command{Use: "init", Short: "Make a new repository", Args: cobra.NoArgs,
+		Long: `init makes the first root of a repository, signs it with this party's keys, and writes it as a draft for the
+other parties. It writes visum.toml, and an entry for the repository in the identity file. The other parties run
+visum join with the digest that init prints.
+
+The root comes from a charter document (--from, see visum charter), or from the answers to a few questions:
+flags answer them, a terminal is asked for the rest. The keys of this party are those of the key ring with the
+purposes root, release, online and, if there are any, hold; --keys is the document that the other party's
+visum key pub --party prints.
+
+--solo is for one person, with two parties: "vendor" lists what was built, and "self" approves it. It makes the
+keys of both, and publishes the first root. An update needs both parties, so keep the keys of one of them on
+another machine or token when the first users depend on it.`,
+		Example: `  visum init --from charter.json --repo repository -o root1.draft
+  visum init --product kestrel --repo repository --url https://updates.acme.example/r/ \
+    --roots-url https://updates.review.example/r/ --keys review.keys -o root1.draft
+  visum init --solo --product kestrel --repo repository --url https://kestrel.example/r/ --min-operators 1`,
 		RunE: func(*cobra.Command, []string) error {
-			if from == "" || store == "" || out == "" || party == "" {
-				return usage("--from, --repo, --out and --party are required")
-			}
-			data, err := os.ReadFile(from)
-			if err != nil {
-				return err
-			}
-			root, _, err := charter.Parse(data)
-			if err != nil {
-				return &usageError{err}
-			}
 			folder := filepath.Join(a.folder, folderFile)
 			if _, err := os.Lstat(folder); err == nil {
 				return usage("%s exists already", text.Name(folder))
 			}
-			s, id, err := a.newcomer(store, root.RepoID, party)
-			if err != nil {
-				return err
+			if x.solo {
+				return a.initSolo(&x, folder)
 			}
-			d, err := s.Stage(a.ctx, func(tx *repo.Tx) error { tx.SetRoot(root); return nil })
-			if err != nil {
-				return err
-			}
-			if err := a.enter(id, root.RepoID, party, func() error { return saveDraft(d, out) }); err != nil {
-				return err
-			}
-			if err := writeTOML(folder, &folderConfig{RepoID: root.RepoID, Storage: store}); err != nil {
-				return err
-			}
-			return a.print(map[string]any{"repo_id": root.RepoID, "draft": out, "digest": d.Digest(), "missing": d.Missing(), "warnings": d.Warnings()}, append(a.firstLines(d),
-				fmt.Sprintf("draft of root 1 in %s. Read this digest to the other parties, by another way than the file takes:", text.Name(out)), "  "+d.Digest(),
-				fmt.Sprintf("next, at each other party: visum join %s --party NAME", out))...)
+			return a.initDraft(&x, folder)
 		}}
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "file with the charter document")
-	f.StringVar(&store, "repo", "", "directory of the repository, or s3://BUCKET/PREFIX")
-	f.StringVar(&party, "party", "", "this party's name in the charter")
-	f.StringVarP(&out, "out", "o", "", "file for the draft")
+	f.StringVar(&x.from, "from", "", "file with the charter document, instead of the questions")
+	f.StringVar(&x.store, "repo", "", "directory of the repository, or s3://BUCKET/PREFIX")
+	f.StringVarP(&x.out, "out", "o", "", "file for the draft")
+	f.StringVar(&x.product, "product", "", "name of the product; its targets are below PRODUCT/")
+	f.StringVar(&x.url, "url", "", "address at which clients find the repository: https://HOST/PATH/")
+	f.StringVar(&x.operator, "operator", "", "who runs that host; default: the host's name")
+	f.StringVar(&x.rootsURL, "roots-url", "", "address at a second operator that serves the roots at least")
+	f.StringVar(&x.rootsOp, "roots-operator", "", "who runs that second host; default: the host's name")
+	f.StringVar(&x.keys, "keys", "", "document with the public keys of the other party")
+	f.StringVar(&x.renews, "renews", "", "what renews the timestamp: service (it lasts 1 day), ci (7 days) or hand (30 days)")
+	f.IntVar(&x.minOperators, "min-operators", 0, "operators that a client asks for a new root; 1 lets one host hide roots (freeze); 0: 2")
+	f.BoolVar(&x.solo, "solo", false, "one person as two parties, vendor and self")
+	f.BoolVar(&x.loopbackHTTP, "unsafe-loopback", false, "permit http: locations on this machine, for development")
+	f.BoolVar(&a.yes, "yes", false, "answer the question whether to publish, of --solo")
 	return cmd
 }
 
-// firstLines describe a first root: warnings, and what it lacks.
-func (a *app) firstLines(d *repo.Draft) (lines []string) {
-	for _, w := range d.Warnings() {
-		lines = append(lines, "warning: "+w)
+// initDraft makes the first root as a draft for the other parties.
+func (a *app) initDraft(x *initFlags, folder string) error {
+	party := a.as
+	if party == "" {
+		party = "vendor"
 	}
-	for _, m := range d.Missing() {
-		lines = append(lines, "missing: "+m.String())
-	}
-	return lines
-}
-
-// newcomer returns a handle for a party that has no record of the repository yet.
-func (a *app) newcomer(store, repoID, party string) (*site, *identity, error) {
-	id, err := a.readIdentity()
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, r := range id.Repositories {
-		if r.RepoID == repoID && r.Party == party {
-			return nil, nil, usage("the identity takes part in repository %s as %s already", repoID, text.Name(party))
+	var root repo.Root
+	if x.from != "" {
+		if x.store == "" || x.out == "" {
+			return usage("--repo and --out are required")
+		}
+		var err error
+		if root, err = readCharter(x.from); err != nil {
+			return err
+		}
+	} else {
+		if err := a.askAll(x); err != nil {
+			return err
+		}
+		id, err := a.readIdentity()
+		if err != nil {
+			return err
+		}
+		mine, err := a.publicRing(id, party)
+		if err != nil {
+			return err
+		}
+		theirs, err := readPartyKeys(x.keys)
+		if err != nil {
+			return err
+		}
+		if theirs.Party == party {
+			return usage("%s has the keys of party %s too: want those of the other party", text.Name(x.keys), party)
+		}
+		if root, err = x.root(mine, theirs); err != nil {
+			return err
 		}
 	}
-	s := &site{repoID: repoID, party: party}
-	if s.storage, err = a.openStorage(store, false); err != nil {
-		return nil, nil, err
+	entry := identityRepo{RepoID: root.RepoID, Party: party, Renews: x.renews, UnsafeLoopback: x.loopbackHTTP}
+	s, id, err := a.newcomer(x.store, &entry)
+	if err != nil {
+		return err
 	}
-	cfg := &repo.Config{Now: a.Now, Party: party, Labels: map[string]string{}, Ledger: repo.DirLedger(id.path(ledgerPath(repoID, party)))}
-	if s.signers, err = a.signers(id, party, cfg.Labels); err != nil {
-		return nil, nil, err
+	d, err := s.unsigned().Stage(a.ctx, func(tx *repo.Tx) error { tx.SetRoot(root); return nil })
+	if errors.Is(err, tuf.ErrCharter) {
+		return &usageError{err}
 	}
-	cfg.Signers = s.signers
-	s.Repo = repo.New(s.storage, cfg)
-	return s, id, nil
+	if err != nil {
+		return err
+	}
+	losses, err := a.keyLosses(s, d)
+	if err != nil {
+		return err
+	}
+	for _, l := range losses {
+		a.note("%s", l)
+	}
+	for _, signer := range s.signers {
+		if err := d.SignFirst(a.ctx, signer, d.Digest()); err != nil && !errors.Is(err, repo.ErrNoPart) {
+			return err
+		}
+	}
+	if err := a.enter(id, &entry, func() error { return saveDraft(d, x.out) }); err != nil {
+		return err
+	}
+	if err := writeTOML(folder, &folderConfig{RepoID: root.RepoID, Storage: x.store}); err != nil {
+		return err
+	}
+	return a.print(map[string]any{"repo_id": root.RepoID, "draft": x.out, "digest": d.Digest(), "missing": d.Missing(), "warnings": d.Warnings(), "key_losses": losses},
+		append(a.firstLines(d),
+			fmt.Sprintf("draft of root 1 in %s. Read this digest to the other parties, by another way than the file takes:", text.Name(x.out)), "  "+d.Digest(),
+			fmt.Sprintf("next, at each other party: visum join %s --as PARTY", x.out))...)
 }
 
-func ledgerPath(repoID, party string) string { return "ledger/" + repoID + "-" + party }
+// askAll asks a person for what the flags leave open.
+func (a *app) askAll(x *initFlags) error {
+	for _, q := range []struct {
+		value    *string
+		flag, is string
+		optional bool
+	}{
+		{&x.product, "--product", "name of the product, such as kestrel", false},
+		{&x.store, "--repo", "storage of the repository: a directory, or s3://BUCKET/PREFIX", false},
+		{&x.url, "--url", "address at which clients find the repository, such as https://updates.acme.example/r/", false},
+		{&x.rootsURL, "--roots-url", "address at a second operator that serves the roots (empty: none)", true},
+		{&x.keys, "--keys", "document with the public keys of the other party (visum key pub --party)", x.solo},
+		{&x.renews, "--renews", "what renews the timestamp: service, ci or hand", false},
+		{&x.out, "--out", "file for the draft of root 1", x.solo},
+	} {
+		switch {
+		case *q.value != "" || q.optional && (!a.terminal() || x.solo && q.value != &x.rootsURL):
+			continue
+		case q.value == &x.renews && !a.terminal():
+			x.renews = "service"
+			continue
+		case !a.terminal():
+			return usage("%s is required: %s", q.flag, q.is)
+		}
+		answer, err := a.ask(q.is)
+		if err != nil {
+			return err
+		}
+		if answer == "" && !q.optional {
+			return usage("%s is required: %s", q.flag, q.is)
+		}
+		*q.value = answer
+	}
+	return nil
+}
 
-// enter writes an entry for the repository into the identity file, after do has
-// succeeded. The pin is written at the first publish that this identity sees.
-func (a *app) enter(id *identity, repoID, party string, do func() error) error {
+// root makes the first root of one product with the keys of two parties.
+func (x *initFlags) root(mine, theirs *partyKeys) (repo.Root, error) {
+	var root repo.Root
+	if !productName.MatchString(x.product) {
+		return root, usage("--product %s: 1 to 31 lower-case letters, digits, dots, underscores and hyphens", text.Quote(x.product))
+	}
+	if _, err := expiryOf(x.renews); err != nil {
+		return root, err
+	}
+	class := repo.Class{Name: x.product, Prefix: x.product + "/"}
+	for _, p := range []*partyKeys{mine, theirs} {
+		rootKeys, release := p.of("root"), p.of("release")
+		for purpose, have := range map[string][]tuf.Key{"root": rootKeys, "release": release} {
+			if len(have) == 0 {
+				return root, usage("party %s has no key for %s: visum key new LABEL --for '%s %s'", text.Name(p.Party), purpose, p.Party, purpose)
+			}
+		}
+		root.Parties = append(root.Parties, repo.Party{Name: p.Party, Keys: rootKeys, Min: (len(rootKeys) + 1) / 2})
+		class.Roles = append(class.Roles, repo.ReleaseRole{Party: p.Party, Role: p.Party + "-" + x.product, Keys: repo.Keys{Keys: release}})
+		if hold := p.of("hold"); len(hold) > 0 && class.Hold == nil {
+			class.Hold = &repo.Hold{Role: "hold-" + x.product, Keys: repo.Keys{Keys: hold}, Max: 7 * 24 * time.Hour}
+		}
+	}
+	root.Classes = []repo.Class{class}
+	for purpose, to := range map[string]*repo.Keys{"timestamp": &root.Timestamp, "snapshot": &root.Snapshot, "targets": &root.Targets} {
+		if to.Keys = mine.of(purpose); len(to.Keys) == 0 {
+			to.Keys = mine.of("online")
+		}
+		if len(to.Keys) == 0 {
+			return root, usage("party %s has no key for online: visum key new LABEL --for '%s online'", text.Name(mine.Party), mine.Party)
+		}
+	}
+	main, err := location("main", tuf.Primary, x.url, x.operator)
+	if err != nil {
+		return root, usage("--url: %w", err)
+	}
+	root.Locations = []tuf.Location{main}
+	if x.rootsURL != "" {
+		second, err := location("roots", tuf.Rendezvous, x.rootsURL, x.rootsOp)
+		if err != nil {
+			return root, usage("--roots-url: %w", err)
+		}
+		second.Priority, second.Targets = 10, ""
+		root.Locations = append(root.Locations, second)
+	}
+	if x.minOperators > 0 {
+		root.Probe = tuf.Probe{MinOperators: x.minOperators, Every: 6 * time.Hour, MaxAge: 30 * 24 * time.Hour}
+	}
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		return root, err
+	}
+	root.RepoID = hex.EncodeToString(id)
+	return root, nil
+}
+
+// keyLosses states what the loss of keys costs, before a first root is signed by the
+// others.
+func (a *app) keyLosses(s *site, d *repo.Draft) ([]string, error) {
+	report, err := (&relocate.Preflight{Repo: s.Repo, Storage: s.storage, Draft: d}).Run(a.ctx)
+	if err != nil {
+		return nil, err
+	}
+	lines := []string{}
+	for _, f := range report.Findings {
+		if f.Check == "losses" {
+			lines = append(lines, f.Text)
+		}
+	}
+	return lines, nil
+}
+
+// soloKeys are the keys of one person in both parts.
+var soloKeys = []struct{ label, use string }{
+	{"vendor-root", "vendor root"}, {"vendor-release", "vendor release"}, {"online", "vendor online"},
+	{"self-root", "self root"}, {"self-release", "self release"}}
+
+// initSolo makes a repository of one person: keys, the first root, a pin.
+func (a *app) initSolo(x *initFlags, folder string) (err error) {
+	if x.from != "" || x.keys != "" || x.out != "" {
+		return usage("--solo makes its own root and keys: --from, --keys and --out do not go with it")
+	}
+	if err := a.askAll(x); err != nil {
+		return err
+	}
+	id, err := a.readIdentity()
+	if err != nil {
+		return err
+	}
+	for _, k := range soloKeys {
+		if err := id.newLabel(k.label); err != nil {
+			return err
+		}
+	}
+	// Refused before a passphrase is asked for.
+	if _, err := x.root(soloRing("vendor"), soloRing("self")); err != nil {
+		return err
+	}
 	path, _, err := a.identityPath()
 	if err != nil {
 		return err
 	}
-	if err := do(); err != nil {
+	store, err := a.openStorage(x.store, false)
+	if err != nil {
 		return err
 	}
-	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	pass, err := a.newPassphrase("the keys of " + x.product)
+	if err != nil {
 		return err
 	}
-	id.Repositories = append(id.Repositories, identityRepo{RepoID: repoID, Party: party, Ledger: ledgerPath(repoID, party)})
-	return writeTOML(path, id)
-}
-
-func (a *app) joinCommand() *cobra.Command {
-	var party, digest, store string
-	cmd := &cobra.Command{Use: "join DRAFT", Short: "Sign the first root of a repository that another party made", Args: cobra.ExactArgs(1),
-		Long: `join shows the first root in words, asks for the digest that the other party reads out, signs the root with
-this party's keys, and writes the root into this party's ledger: from then on it is the trust anchor. It writes
-visum.toml, and an entry for the repository in the identity file.`,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if party == "" {
-				return usage("--party is required")
+	before := len(id.Keys)
+	done := false
+	defer func() {
+		if !done { // a failed command leaves no key files
+			for _, k := range id.Keys[before:] {
+				_ = os.Remove(id.path(strings.TrimPrefix(k.URI, "file:")))
 			}
-			d, err := repo.LoadDraft(args[0])
-			if err != nil {
-				return err
-			}
-			root, err := tuf.ProposeFirst(d.File("root"), nil)
-			if err != nil {
-				return err
-			}
-			if root.Charter() == nil {
-				return fmt.Errorf("%s: its root has no charter", text.Name(args[0]))
-			}
-			repoID := root.Charter().RepoID()
-			s, id, err := a.newcomer(store, repoID, party)
-			if err != nil {
-				return err
-			}
-			if d, err = s.LoadDraft(args[0]); err != nil {
-				return err
-			}
-			changes, err := s.Diff(a.ctx, d)
-			if err != nil {
-				return err
-			}
-			for _, c := range changes {
-				if c.Part != diff.PartRest {
-					a.note("%s", c)
-				}
-			}
-			if digest == "" {
-				if digest, err = a.ask("digest that the other party reads to you"); err != nil {
-					return err
-				}
-			}
-			signed := 0
-			for _, signer := range s.signers {
-				switch err := d.SignFirst(a.ctx, signer, strings.ToLower(strings.Join(strings.Fields(digest), ""))); {
-				case err == nil:
-					signed++
-				case !errors.Is(err, repo.ErrNoPart):
-					return err
-				}
-			}
-			if signed == 0 {
-				return fmt.Errorf("%w: none of the keys of %s in the key ring", repo.ErrNoPart, text.Name(party))
-			}
-			if err := a.enter(id, repoID, party, func() error { return saveDraft(d, args[0]) }); err != nil {
-				return err
-			}
-			folder := filepath.Join(a.folder, folderFile)
-			if _, err := os.Lstat(folder); errors.Is(err, os.ErrNotExist) {
-				if err := writeTOML(folder, &folderConfig{RepoID: repoID, Storage: store}); err != nil {
-					return err
-				}
-			}
-			return a.print(change{Changes: changes, Missing: d.Missing(), Draft: args[0], Digest: d.Digest()}, append(a.firstLines(d),
-				fmt.Sprintf("joined repository %s as %s; the ledger has its root 1", repoID, text.Name(party)), a.afterSigning(d, args[0])[len(d.Missing())])...)
-		}}
-	f := cmd.Flags()
-	f.StringVar(&party, "party", "", "this party's name in the charter")
-	f.StringVar(&digest, "digest", "", "digest of the draft, as the other party reads it out")
-	f.StringVar(&store, "repo", "repository", "directory for this party's copy of the repository")
-	return cmd
-}
-
-// ask asks for a line on the terminal.
-func (a *app) ask(what string) (string, error) {
-	if !a.terminal() {
-		return "", usage("there is no terminal to ask for the %s", what)
-	}
-	fmt.Fprintf(a.Err, "%s: ", what)
-	return a.line()
-}
-
-func (a *app) charterCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "charter", Short: "Show the root as a document, and change it by an edited one"}
-	show := &cobra.Command{Use: "show", Short: "Print the newest root as a charter document", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
-			if err != nil {
-				return err
-			}
-			var root repo.Root
-			if _, err := s.Stage(a.ctx, func(tx *repo.Tx) error { root = *tx.Root(); return errRead }); !errors.Is(err, errRead) {
-				return err
-			}
-			data, err := charter.Marshal(root, s.labels)
-			if err != nil {
-				return err
-			}
-			_, err = a.Out.Write(data)
+		}
+	}()
+	for _, k := range soloKeys {
+		if _, err := a.newKey(id, k.label, k.use, pass); err != nil {
 			return err
-		}}
-	var flags changeFlags
-	apply := &cobra.Command{Use: "apply FILE", Short: "Make the next root from an edited charter document", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			data, err := os.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
-			root, _, err := charter.Parse(data)
-			if err != nil {
-				return &usageError{err}
-			}
-			return a.stage(flags, func(tx *repo.Tx, _ string) error { tx.SetRoot(root); return nil })
-		}}
-	a.changeFlags(apply, &flags)
-	cmd.AddCommand(show, apply)
-	return cmd
+		}
+	}
+	mine, err := a.publicRing(id, "vendor")
+	if err != nil {
+		return err
+	}
+	theirs, err := a.publicRing(id, "self")
+	if err != nil {
+		return err
+	}
+	root, err := x.root(mine, theirs)
+	if err != nil {
+		return err
+	}
+	a.note("one person, two parties: \"vendor\" lists what was built, \"self\" approves it. %d keys with one passphrase, all on this machine: anyone with this machine and the passphrase can ship updates, until the keys of one party move to another machine or token", len(soloKeys))
+	f := &founding{store: store, root: root, review: "self", loopback: x.loopbackHTTP, renews: x.renews,
+		ledger: func(party string) string { return id.path(ledgerPath(root.RepoID, party)) }}
+	for i := before; i < len(id.Keys); i++ {
+		k := id.Keys[i]
+		s, err := a.openKeyWith(id, k, pass)
+		if err != nil {
+			return err
+		}
+		f.add(k.Party, s)
+	}
+	if err := a.confirm("publish root 1?"); err != nil {
+		return err
+	}
+	pin, err := a.found(f)
+	if err != nil {
+		return err
+	}
+	done = true // the root is published: its keys must stay
+	pinPath := filepath.Join("pins", root.RepoID+".json")
+	if err := errors.Join(durable.MkdirAll(id.path("pins"), 0o700), durable.WriteFile(id.path(pinPath), pin, 0o644)); err != nil {
+		return err
+	}
+	for i, party := range []string{"vendor", "self"} {
+		id.Repositories = append(id.Repositories, identityRepo{RepoID: root.RepoID, Party: party, Pin: filepath.ToSlash(pinPath), Ledger: ledgerPath(root.RepoID, party),
+			Review: "self", Renews: x.renews, Default: i == 0, UnsafeLoopback: x.loopbackHTTP})
+	}
+	if err := writeTOML(path, id); err != nil {
+		return err
+	}
+	if err := writeTOML(folder, &folderConfig{RepoID: root.RepoID, Storage: x.store}); err != nil {
+		return err
+	}
+	print, err := pinFingerprint(pin)
+	if err != nil {
+		return err
+	}
+	s, err := a.open()
+	if err != nil {
+		return err
+	}
+	st, err := s.Status(a.ctx, a.Now())
+	if err != nil {
+		return err
+	}
+	warnings := root.Warnings("self", a.Now())
+	lines := []string{}
+	for _, w := range warnings {
+		lines = append(lines, "warning: "+w)
+	}
+	return a.print(map[string]any{"repo_id": root.RepoID, "pin": id.path(pinPath), "fingerprint": print, "warnings": warnings},
+		append(lines, "root 1 published. "+text.Line(stopLine(st)), "next: visum embed DIR, in the folder of your program's main package")...)
 }
 
-// errRead ends a transaction that only reads.
-var errRead = errors.New("nothing to stage")
+// soloRing has the purposes of the keys of one part, to check the other answers.
+func soloRing(party string) *partyKeys {
+	p := &partyKeys{Version: 1, Party: party}
+	for _, k := range soloKeys {
+		if of, purpose, _ := strings.Cut(k.use, " "); of == party {
+			p.Keys = append(p.Keys, partyKey{Label: k.label, Purpose: purpose})
+		}
+	}
+	return p
+}

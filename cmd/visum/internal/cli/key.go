@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,33 +22,40 @@ type keyLine struct {
 	Label       string `json:"label"`
 	URI         string `json:"uri"`
 	Party       string `json:"party,omitempty"`
+	Purpose     string `json:"purpose,omitempty"`     // such as root or release
 	ID          string `json:"id,omitempty"`          // TUF key id
 	Type        string `json:"type,omitempty"`        // scheme
 	Fingerprint string `json:"fingerprint,omitempty"` // sha256 of the public key
 }
 
 func (k keyLine) String() string {
-	return fmt.Sprintf("%s  %s  %.16s  %s  %s", text.Name(k.Label), text.Name(k.Type), k.ID, text.Name(k.Party), text.Quote(k.URI))
+	return fmt.Sprintf("%s  %s  %.16s  %s  %s", text.Name(k.Label), text.Name(k.Type), k.ID, text.Line(strings.TrimSpace(k.Party+" "+k.Purpose)), text.Quote(k.URI))
 }
 
 func (a *app) keyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Make and list keys"}
-	var party string
+	var use string
+	var plain bool
 	fresh := &cobra.Command{Use: "new LABEL", Short: "Make a key file with a passphrase and add it to the key ring", Args: cobra.ExactArgs(1),
-		Long: "new makes an ed25519 key in the folder keys next to the identity file, encrypted with a passphrase,\nand adds it to the key ring under LABEL. The label also states the key's purpose, such as \"vendor root\".",
+		Long:    "new makes an ed25519 key in the folder keys next to the identity file, encrypted with a passphrase,\nand adds it to the key ring under LABEL. --for states the party and what it uses the key for: root,\nrelease, online (timestamp, snapshot and targets), hold or recovery. visum init chooses keys by it.",
+		Example: "  visum key new vendor-root --for 'vendor root'",
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.editRing(func(id *identity) (keyLine, error) {
 				if err := id.newLabel(args[0]); err != nil {
 					return keyLine{}, err
 				}
-				pass, err := a.passphrase(a.ctx, args[0])
-				if err != nil {
-					return keyLine{}, err
+				var pass []byte
+				if !plain {
+					var err error
+					if pass, err = a.newPassphrase(args[0]); err != nil {
+						return keyLine{}, err
+					}
 				}
-				return a.newKey(id, args[0], party, pass)
+				return a.newKey(id, args[0], use, pass)
 			})
 		}}
-	fresh.Flags().StringVar(&party, "party", "", "the party that the key belongs to")
+	fresh.Flags().BoolVar(&plain, "unsafe-plain", false, "do not encrypt the file: everyone who reads it can sign")
+	fresh.Flags().StringVar(&use, "for", "", "the party and the purpose of the key, such as 'vendor root'")
 	list := &cobra.Command{Use: "list", Short: "List the keys of the key ring, without opening them", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			id, err := a.readIdentity()
@@ -65,16 +73,29 @@ func (a *app) keyCommand() *cobra.Command {
 			return a.print(map[string]any{"keys": out}, lines...)
 		}}
 	var form string
-	pub := &cobra.Command{Use: "pub LABEL", Short: "Print the public key", Args: cobra.ExactArgs(1),
-		Long: "pub prints the public key: as charter documents and metadata have it (tuf), as openssl and cloud key\nservices write it (pem), or as a line of an OpenSSH .pub file (openssh).",
+	var ofParty string
+	pub := &cobra.Command{Use: "pub LABEL|--party PARTY", Short: "Print a public key, or those of a party as a document for the other party", Args: cobra.MaximumNArgs(1),
+		Long: "pub prints the public key: as charter documents and metadata have it (tuf), as openssl and cloud key\nservices write it (pem), or as a line of an OpenSSH .pub file (openssh).\n\nWith --party it prints all public keys of that party with labels and purposes, as one document that the\nother party's visum init and visum party replace read.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			forms := map[string]keys.Form{"tuf": keys.FormTUF, "pem": keys.FormPEM, "openssh": keys.FormOpenSSH}
 			if forms[form] == 0 {
 				return usage("--form %s: want tuf, pem or openssh", text.Quote(form))
 			}
+			if (ofParty == "") == (len(args) == 0) {
+				return usage("name a key, or a party with --party")
+			}
 			id, err := a.readIdentity()
 			if err != nil {
 				return err
+			}
+			if ofParty != "" {
+				ring, err := a.publicRing(id, ofParty)
+				if err != nil {
+					return err
+				}
+				e := json.NewEncoder(a.Out)
+				e.SetIndent("", "  ")
+				return e.Encode(ring)
 			}
 			for _, k := range id.Keys {
 				if k.Label != args[0] {
@@ -93,19 +114,20 @@ func (a *app) keyCommand() *cobra.Command {
 			}
 			return id.noLabel(args[0])
 		}}
-	pub.Flags().StringVar(&form, "form", "tuf", "tuf, pem or openssh")
-	cmd.AddCommand(fresh, a.keyAddCommand(), a.keyRemoveCommand(), list, pub)
+	pub.Flags().StringVar(&form, "form", "tuf", "of one key: tuf, pem or openssh")
+	pub.Flags().StringVar(&ofParty, "party", "", "print all public keys of this party")
+	cmd.AddCommand(fresh, a.keyAddCommand(), a.keyRemoveCommand(), a.keyRotateCommand(), a.keyCompromisedCommand(), list, pub)
 	return cmd
 }
 
 func (a *app) keyAddCommand() *cobra.Command {
-	var party string
+	var use string
 	cmd := &cobra.Command{Use: "add LABEL URI", Short: "Add a key of a file, an agent or a key store to the key ring", Args: cobra.ExactArgs(2),
 		Long: `add opens a key and adds it to the key ring under LABEL, with its public key: later commands open the key
 at its first signature only, and refuse it if its public key has changed. URI is file:PATH, ssh-agent:COMMENT,
 hashivault://KEY, awskms:///KEY, or exec:/PROGRAM?arg=A, a program that signs; docs/keys.md describes them. Paths
 are absolute.`,
-		Example: "  visum key add 'vendor root' 'ssh-agent:vendor%20root' --party vendor\n  visum key add release 'exec:/usr/local/bin/sign-with-kms?arg=alias/release' --party vendor",
+		Example: "  visum key add 'vendor root' 'ssh-agent:vendor%20root' --for 'vendor root'\n  visum key add release 'exec:/usr/local/bin/sign-with-kms?arg=alias/release' --for 'vendor release'",
 		RunE: func(_ *cobra.Command, args []string) error {
 			scheme, rest, ok := strings.Cut(args[1], ":")
 			rest = strings.TrimPrefix(rest, "//")
@@ -116,7 +138,10 @@ are absolute.`,
 				if err := id.newLabel(args[0]); err != nil {
 					return keyLine{}, err
 				}
-				k := identityKey{Label: args[0], URI: args[1], Party: party}
+				k := identityKey{Label: args[0], URI: args[1]}
+				if err := k.setUse(use); err != nil {
+					return keyLine{}, err
+				}
 				s, err := a.openKey(id, k)
 				if err != nil {
 					return keyLine{}, err
@@ -130,7 +155,7 @@ are absolute.`,
 				return a.keyLine(id, k)
 			})
 		}}
-	cmd.Flags().StringVar(&party, "party", "", "the party that the key belongs to")
+	cmd.Flags().StringVar(&use, "for", "", "the party and the purpose of the key, such as 'vendor release'")
 	return cmd
 }
 
@@ -199,12 +224,16 @@ func (a *app) keyLine(id *identity, k identityKey) (keyLine, error) {
 	if err != nil {
 		return keyLine{}, fmt.Errorf("key %s: %w", text.Name(k.Label), err)
 	}
-	return keyLine{k.Label, k.URI, k.Party, key.ID(), key.Scheme, print}, nil
+	return keyLine{k.Label, k.URI, k.Party, k.Purpose, key.ID(), key.Scheme, print}, nil
 }
 
 // newKey makes a key file next to the identity file and adds it to the key ring, which the
 // caller writes. Without a passphrase the file is not encrypted.
-func (a *app) newKey(id *identity, label, party string, passphrase []byte) (keyLine, error) {
+func (a *app) newKey(id *identity, label, use string, passphrase []byte) (keyLine, error) {
+	k := identityKey{Label: label}
+	if err := k.setUse(use); err != nil {
+		return keyLine{}, err
+	}
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
 			return r
@@ -227,7 +256,7 @@ func (a *app) newKey(id *identity, label, party string, passphrase []byte) (keyL
 	if err != nil {
 		return keyLine{}, err
 	}
-	k := identityKey{Label: label, URI: "file:" + filepath.ToSlash(path), Party: party}
+	k.URI = "file:" + filepath.ToSlash(path)
 	id.Keys = append(id.Keys, k)
 	return a.keyLine(id, k)
 }

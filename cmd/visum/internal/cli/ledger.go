@@ -17,7 +17,7 @@ func (a *app) ledgerCommand() *cobra.Command {
 		Long: `adopt makes the published metadata this signer's record. Without --digest it prints the digest of what is
 published, which two people compare on two machines; with it, it adopts exactly that.`,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}
@@ -36,7 +36,7 @@ published, which two people compare on two machines; with it, it adopts exactly 
 	adopt.Flags().StringVar(&digest, "digest", "", "digest of the published metadata, as another machine shows it")
 	export := &cobra.Command{Use: "export FILE", Short: "Write the records of this ledger to a file", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}
@@ -51,7 +51,7 @@ published, which two people compare on two machines; with it, it adopts exactly 
 		}}
 	imp := &cobra.Command{Use: "import FILE", Short: "Add the records of another signer of the same party", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}

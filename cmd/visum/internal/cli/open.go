@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,16 +34,26 @@ type site struct {
 	party    string // that acts; "" if the identity has none
 	loopback bool
 	repoID   string
+	cfg      *repo.Config
+	review   string       // name of the reviewing party
+	own      bool         // the draft was staged here without signatures; finish signs it after the question
+	dry      bool         // --dry-run: nothing is signed
+	dual     bool         // signs with the old and the new keys of a move, which only Stage does
 	uri      string       // of the storage
 	exchange string       // of visum.toml; "": none
-	config   *repo.Config // of the handle
 	me       identityRepo // the entry of the identity
 	signers  []tuf.Signer
 	labels   map[string]string // of the signers, by key id
 }
 
 // open returns the repository of the working folder with the keys of the identity.
-func (a *app) open() (*site, error) {
+func (a *app) open() (*site, error) { return a.openSite(false) }
+
+// look is open for commands that only read: it writes nothing to a bucket, and needs no
+// permission to.
+func (a *app) look() (*site, error) { return a.openSite(true) }
+
+func (a *app) openSite(readOnly bool) (*site, error) {
 	folder, err := a.readFolder()
 	if err != nil {
 		return nil, err
@@ -50,13 +62,16 @@ func (a *app) open() (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := a.openStorage(folder.Storage, false)
+	store, err := a.openStorage(folder.Storage, readOnly)
 	if err != nil {
 		return nil, err
 	}
-	s := &site{storage: store, repoID: folder.RepoID, uri: folder.Storage, exchange: folder.Exchange}
+	s := &site{storage: store, dry: a.dryRun, repoID: folder.RepoID, uri: folder.Storage, exchange: folder.Exchange}
 	cfg := &repo.Config{Now: a.Now, Labels: map[string]string{}}
 	mine := slices.DeleteFunc(slices.Clone(id.Repositories), func(r identityRepo) bool { return r.RepoID != folder.RepoID })
+	if i := slices.IndexFunc(mine, func(r identityRepo) bool { return r.Default }); i >= 0 && a.as == "" {
+		mine = mine[i : i+1]
+	}
 	switch {
 	case len(mine) > 1 && a.as == "":
 		var parties []string
@@ -78,10 +93,12 @@ func (a *app) open() (*site, error) {
 			return nil, err
 		}
 	}
-	s.party, s.loopback = me.Party, me.UnsafeLoopback
-	cfg.Pin, cfg.Party, cfg.UnsafeLoopback = s.pin, me.Party, me.UnsafeLoopback
-	s.config, s.me = cfg, me
+	s.party, s.loopback, s.review, s.me = me.Party, me.UnsafeLoopback, cmp.Or(me.Review, "review"), me
+	cfg.Pin, cfg.Party, cfg.Review, cfg.UnsafeLoopback = s.pin, me.Party, me.Review, me.UnsafeLoopback
 	if cfg.Ledger, err = a.openLedger(id, me, folder); err != nil {
+		return nil, err
+	}
+	if cfg.Expiry, err = expiryOf(me.Renews); err != nil {
 		return nil, err
 	}
 	if err := a.setAutomation(cfg, me); err != nil {
@@ -90,9 +107,88 @@ func (a *app) open() (*site, error) {
 	if s.signers, err = a.signers(id, me.Party, cfg.Labels); err != nil {
 		return nil, err
 	}
-	cfg.Signers, s.labels = s.signers, cfg.Labels
+	cfg.Signers, s.labels, s.cfg = s.signers, cfg.Labels, cfg
 	s.Repo = repo.New(store, cfg)
 	return s, nil
+}
+
+// stage makes a draft without signatures: nothing is signed, and nothing recorded in the
+// ledger, before a person has seen the change.
+func (s *site) stage(ctx context.Context, fn func(*repo.Tx) error) (*repo.Draft, error) {
+	if err := s.checkReview(ctx); err != nil {
+		return nil, err
+	}
+	s.own = true
+	return s.unsigned().Stage(ctx, fn)
+}
+
+// stageOn is stage on top of an unpublished draft.
+func (s *site) stageOn(ctx context.Context, d *repo.Draft, fn func(*repo.Tx) error) (*repo.Draft, error) {
+	if err := s.checkReview(ctx); err != nil {
+		return nil, err
+	}
+	s.own = true
+	return s.unsigned().StageOn(ctx, d, fn)
+}
+
+// checkReview refuses an identity whose reviewing party is not in the newest root, since
+// targets.json and pins depend on it.
+func (s *site) checkReview(ctx context.Context) error {
+	chain, err := s.Chain(ctx)
+	if err != nil || len(chain) == 0 {
+		return err
+	}
+	var names []string
+	for _, p := range chain[len(chain)-1].Charter().Parties() {
+		if p.Name == s.review {
+			return nil
+		}
+		names = append(names, text.Name(p.Name))
+	}
+	return usage("the root has no party %s, which the identity file has as the reviewing party: set review for this repository there, to %s", text.Name(s.review), strings.Join(names, " or "))
+}
+
+// unsigned returns a handle without signers.
+func (s *site) unsigned() *repo.Repo {
+	// Automation signs without a question. Its rules need the signers of the handle.
+	if s.dual || s.cfg.Automation != nil && !s.dry {
+		s.own = false
+		return s.Repo
+	}
+	cfg := *s.cfg
+	cfg.Signers = nil
+	return repo.New(s.storage, &cfg)
+}
+
+// sign adds the signatures of the identity's keys to a draft. Keys that may not sign
+// anything in it are skipped; their number is not in the result.
+func (s *site) sign(ctx context.Context, d *repo.Draft) (signed int, err error) {
+	for _, signer := range s.signers {
+		switch err := d.Sign(ctx, signer); {
+		case err == nil:
+			signed++
+		case !errors.Is(err, repo.ErrNoPart):
+			return signed, err
+		}
+	}
+	return signed, nil
+}
+
+// missing returns the signatures that a draft lacks, without those that this identity
+// can make.
+func (s *site) missing(d *repo.Draft) (out []repo.Missing) {
+	for _, m := range d.Missing() {
+		n := 0
+		for _, signer := range s.signers {
+			if s.own && slices.Contains(m.KeyIDs, signer.Key().ID()) {
+				n++
+			}
+		}
+		if m.Have+n < m.Want {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // anchor returns the pin of the identity file, or one of the newest root, which the ledger
@@ -100,6 +196,9 @@ func (a *app) open() (*site, error) {
 func (s *site) anchor(ctx context.Context) ([]byte, error) {
 	if len(s.pin) > 0 {
 		return s.pin, nil
+	}
+	if err := s.checkReview(ctx); err != nil {
+		return nil, err
 	}
 	return s.Pin(ctx)
 }
@@ -162,15 +261,35 @@ func (a *app) publicKey(id *identity, k identityKey) (tuf.Key, error) {
 
 // openKey opens a key with its passphrase.
 func (a *app) openKey(id *identity, k identityKey) (tuf.Signer, error) {
+	return a.openKeyWith(id, k, nil)
+}
+
+// openKeyWith opens a key whose passphrase is known already; nil: it is asked for.
+func (a *app) openKeyWith(id *identity, k identityKey, pass []byte) (tuf.Signer, error) {
 	uri := k.URI
 	if path, ok := strings.CutPrefix(uri, "file:"); ok && !strings.HasPrefix(path, "//") {
 		uri = keys.FileURI(id.path(path))
 	}
-	s, err := keys.Open(a.ctx, uri, &keys.Options{Passphrase: a.passphrase, AgentSocket: a.Getenv("SSH_AUTH_SOCK"), Openers: a.openers()})
-	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", text.Name(k.Label), err)
+	opts := &keys.Options{Passphrase: a.passphrase, AgentSocket: a.Getenv("SSH_AUTH_SOCK"), Openers: a.openers()}
+	if pass == nil {
+		pass = a.typed // often one passphrase opens all keys of a person
 	}
-	return s, nil
+	if pass != nil {
+		given := *opts
+		given.Passphrase = func(context.Context, string) ([]byte, error) { return slices.Clone(pass), nil }
+		if s, err := keys.Open(a.ctx, uri, &given); err == nil || !errors.Is(err, keys.ErrPassphrase) {
+			return s, a.keyError(k, err)
+		}
+	}
+	s, err := keys.Open(a.ctx, uri, opts)
+	return s, a.keyError(k, err)
+}
+
+func (a *app) keyError(k identityKey, err error) error {
+	if err != nil {
+		return fmt.Errorf("key %s: %w", text.Name(k.Label), err)
+	}
+	return nil
 }
 
 // openers are the key stores of the tool.
@@ -244,5 +363,22 @@ func (a *app) passphrase(_ context.Context, uri string) ([]byte, error) {
 	if err == nil && len(data) == 0 {
 		err = errors.New("no passphrase was given")
 	}
+	a.typed = slices.Clone(data)
 	return data, err
+}
+
+// newPassphrase returns the passphrase of a new key, which a person types twice.
+func (a *app) newPassphrase(what string) ([]byte, error) {
+	pass, err := a.passphrase(a.ctx, what)
+	if err != nil || a.typed == nil {
+		return pass, err
+	}
+	again, err := a.passphrase(a.ctx, what+", again")
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(pass, again) {
+		return nil, errors.New("the two passphrases differ; nothing was changed")
+	}
+	return pass, nil
 }

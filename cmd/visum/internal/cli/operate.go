@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -14,24 +13,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
-	"github.com/visum-dev/visum/tuf"
 )
-
-// parseAge reads a duration with days, such as 21d or 12h.
-func parseAge(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n int
-		if _, err := fmt.Sscanf(days, "%d", &n); err != nil || n < 0 || n > 3660 || fmt.Sprint(n) != days {
-			return 0, usage("%s: want a number of days, such as 21d", text.Quote(s))
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return 0, usage("%s: want a duration, such as 12h or 21d", text.Quote(s))
-	}
-	return d, nil
-}
 
 // dueRole is a role in the output of status.
 type dueRole struct {
@@ -52,7 +34,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}
@@ -69,7 +51,7 @@ func (a *app) statusCommand() *cobra.Command {
 			for _, d := range st.Due {
 				due = append(due, dueRole{d.Role, d.Version, d.Party, d.Expires, d.Urgency.String(), d.CanSign, d.Needs})
 			}
-			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": st.Dates, "unfinished": st.Unfinished, "ahead_seconds": int64(st.Ahead / time.Second)}, text.Line(stopLine(st)), st.String()); err != nil {
+			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": st.Dates, "unfinished": st.Unfinished, "alarms": append([]repo.Alarm{}, st.Alarms...), "ahead_seconds": int64(st.Ahead / time.Second)}, text.Line(stopLine(st)), st.String()); err != nil {
 				return err
 			}
 			if st.Urgency() > repo.UrgencyFine || st.Unfinished {
@@ -83,10 +65,14 @@ func (a *app) statusCommand() *cobra.Command {
 }
 
 func (a *app) renewCommand() *cobra.Command {
-	return &cobra.Command{Use: "renew", Short: "Sign again what expires soon, with the keys of the identity", Args: cobra.NoArgs,
+	var move string
+	cmd := &cobra.Command{Use: "renew", Short: "Sign again what expires soon, with the keys of the identity", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.openDual(move)
 			if err != nil {
+				return err
+			}
+			if err := s.checkReview(a.ctx); err != nil {
 				return err
 			}
 			if err := s.Renew(a.ctx); err != nil {
@@ -94,6 +80,8 @@ func (a *app) renewCommand() *cobra.Command {
 			}
 			return a.print(map[string]any{"renewed": true}, "renewed")
 		}}
+	addMoveFlag(cmd, &move)
+	return cmd
 }
 
 // finding is a finding of fsck in the output.
@@ -106,7 +94,7 @@ func (a *app) fsckCommand() *cobra.Command {
 	var mirrors []string
 	cmd := &cobra.Command{Use: "fsck", Short: "Verify every file of the repository, and mirrors of it; exit status 3 if anything is wrong", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}
@@ -164,7 +152,11 @@ func (a *app) pruneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := a.open()
+			open := a.open
+			if a.dryRun {
+				open = a.look
+			}
+			s, err := open()
 			if err != nil {
 				return err
 			}
@@ -219,33 +211,12 @@ func (a *app) cloneCommand() *cobra.Command {
 	return cmd
 }
 
-func pinFlags(cmd *cobra.Command, pin *string, loopback *bool) {
-	cmd.Flags().StringVar(pin, "pin", "", "file with the pin, the only thing that is trusted")
-	cmd.Flags().BoolVar(loopback, "unsafe-loopback", false, "permit http: locations on this machine, for development")
-}
-
-func readPin(path string) ([]byte, error) {
-	if path == "" {
-		return nil, usage("--pin is required: nothing else is trusted")
-	}
-	return os.ReadFile(path)
-}
-
-// pinFingerprint is the sha256 of a pin in its canonical form, as sha256sum shows it.
-func pinFingerprint(pin []byte) (string, error) {
-	p, err := tuf.OpenPin(pin, &tuf.Options{UnsafeLoopback: true})
-	if err != nil {
-		return "", err
-	}
-	return p.Fingerprint(), nil
-}
-
 func (a *app) bundleCommand() *cobra.Command {
 	var metadata bool
 	var prefixes []string
 	cmd := &cobra.Command{Use: "bundle FILE", Short: "Write a zip file for machines without a network", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) (err error) {
-			s, err := a.open()
+			s, err := a.look()
 			if err != nil {
 				return err
 			}

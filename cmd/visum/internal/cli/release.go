@@ -5,7 +5,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,38 +13,6 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/tuf"
 )
-
-// releaseID reads PRODUCT@VERSION.
-func releaseID(s string) (repo.ReleaseID, error) {
-	product, version, ok := strings.Cut(s, "@")
-	if !ok || product == "" || version == "" {
-		return repo.ReleaseID{}, usage("%s: want PRODUCT@VERSION", text.Quote(s))
-	}
-	return repo.ReleaseID{Product: product, Version: version}, nil
-}
-
-// percent reads a share of machines: 0% to 100%.
-func percent(s string) (int, error) {
-	n, err := strconv.Atoi(strings.TrimSuffix(s, "%"))
-	if err != nil || n < 0 || n > 100 || !strings.HasSuffix(s, "%") {
-		return 0, usage("%s: want 0%% to 100%%", text.Quote(s))
-	}
-	return n, nil
-}
-
-// stage makes a draft of an edit as the identity's party, and finishes it as the flags
-// say.
-func (a *app) stage(flags changeFlags, edit func(tx *repo.Tx, party string) error) error {
-	s, err := a.open()
-	if err != nil {
-		return err
-	}
-	d, err := s.Stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
-	if err != nil {
-		return err
-	}
-	return a.finish(s, d, flags, nil)
-}
 
 func (a *app) promoteCommand() *cobra.Command {
 	var p repo.Promotion
@@ -68,7 +35,7 @@ func (a *app) promoteCommand() *cobra.Command {
 				p.Rollout = &tuf.Rollout{Percent: n}
 			}
 			p.Product, p.Version = id.Product, id.Version
-			return a.stage(flags, func(tx *repo.Tx, party string) error { return tx.Promote(party, p) })
+			return a.change(flags, func(tx *repo.Tx, party string) error { return tx.Promote(party, p) })
 		}}
 	f := cmd.Flags()
 	f.StringVar(&p.From, "from", "beta", "channel that has the release")
@@ -94,7 +61,7 @@ func (a *app) rolloutCommand() *cobra.Command {
 					return err
 				}
 			}
-			return a.stage(flags, func(tx *repo.Tx, party string) error { return tx.SetRollout(party, id, channel, n) })
+			return a.change(flags, func(tx *repo.Tx, party string) error { return tx.SetRollout(party, id, channel, n) })
 		}}
 	cmd.Flags().StringVar(&channel, "channel", "stable", "channel")
 	a.changeFlags(cmd, &flags)
@@ -105,7 +72,7 @@ func (a *app) removeCommand() *cobra.Command {
 	var flags changeFlags
 	cmd := &cobra.Command{Use: "remove PATH...", Short: "Take targets out of the lists of this party", Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.stage(flags, func(tx *repo.Tx, party string) error {
+			return a.change(flags, func(tx *repo.Tx, party string) error {
 				for _, target := range args {
 					if err := tx.Remove(party, target); err != nil {
 						return err
@@ -127,7 +94,7 @@ func (a *app) syncCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.stage(flags, func(tx *repo.Tx, party string) error {
+			return a.change(flags, func(tx *repo.Tx, party string) error {
 				for _, f := range files {
 					if err := addPlain(tx, party, f); err != nil {
 						return err
@@ -196,7 +163,7 @@ func (a *app) holdCommand() *cobra.Command {
 				return err
 			}
 			until := a.Now().UTC().Add(d)
-			return a.stage(flags, func(tx *repo.Tx, _ string) error { return tx.HoldRelease(id, reason, until) })
+			return a.change(flags, func(tx *repo.Tx, _ string) error { return tx.HoldRelease(id, reason, until) })
 		}}
 	cmd.Flags().StringVar(&reason, "reason", "", "reason, which clients show")
 	cmd.Flags().StringVar(&length, "for", "24h", "how long, such as 24h or 3d; the class has a maximum")
@@ -212,7 +179,7 @@ func (a *app) unholdCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.stage(flags, func(tx *repo.Tx, _ string) error { return tx.UnholdRelease(id) })
+			return a.change(flags, func(tx *repo.Tx, _ string) error { return tx.UnholdRelease(id) })
 		}}
 	a.changeFlags(cmd, &flags)
 	return cmd
@@ -231,7 +198,7 @@ func (a *app) recallCommand() *cobra.Command {
 			if reason == "" {
 				return usage("--reason is required")
 			}
-			return a.stage(flags, func(tx *repo.Tx, party string) error { return tx.RecallRelease(party, id, reason) })
+			return a.change(flags, func(tx *repo.Tx, party string) error { return tx.RecallRelease(party, id, reason) })
 		}}
 	cmd.Flags().StringVar(&reason, "reason", "", "reason, which clients show")
 	a.changeFlags(cmd, &flags)

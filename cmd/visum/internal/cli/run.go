@@ -213,7 +213,7 @@ func (a *app) run(o runOptions) error {
 	if s.party == "" {
 		return usage("the identity has no party in repository %s", s.repoID)
 	}
-	r := &runner{app: a, o: o, site: s, kinds: s.config.Automation, outer: outer, reported: map[string]bool{}, later: map[string]time.Time{}, synced: map[string]syncState{}}
+	r := &runner{app: a, o: o, site: s, kinds: s.cfg.Automation, outer: outer, reported: map[string]bool{}, later: map[string]time.Time{}, synced: map[string]syncState{}}
 	if o.check != "" {
 		if r.check, err = findCheck(o.check); err != nil {
 			return err
@@ -225,7 +225,7 @@ func (a *app) run(o runOptions) error {
 		}
 	}
 	if r.kinds.Renew {
-		only := *s.config
+		only := *s.cfg
 		only.Automation = &signing.Automation{Renew: true}
 		copied := *s
 		copied.Repo = repo.New(s.storage, &only)

@@ -24,6 +24,8 @@ func writeTextfile(path, repoID string, st *repo.Status, now time.Time) error {
 	}
 	gauge("visum_urgency", "Highest urgency of all roles.")
 	fmt.Fprintf(&b, "visum_urgency{repo_id=%s} %d\n", label(repoID), st.Urgency())
+	gauge("visum_foreign_signatures", "Published roles that keys of the party signed without its shared ledger: a key is compromised.")
+	fmt.Fprintf(&b, "visum_foreign_signatures{repo_id=%s} %d\n", label(repoID), len(st.Alarms))
 	gauge("visum_publish_unfinished", "1 if an interrupted publish left the newest root without content.")
 	fmt.Fprintf(&b, "visum_publish_unfinished{repo_id=%s} %d\n", label(repoID), map[bool]int{true: 1}[st.Unfinished])
 	gauge("visum_root_ahead_seconds", "How far signed_at of the newest root is ahead of this machine's clock.")
