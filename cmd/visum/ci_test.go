@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -164,6 +166,25 @@ func (m *machine) workflow(text string, want ...string) (log string) {
 	return log
 }
 
+// object reads or writes an object of the bucket without the tool.
+func object(t *testing.T, method, url string, data []byte) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	out, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status, err)
+	}
+	return out
+}
+
 const charterScript = `
 pub() { (cd "$1" && visum key pub "$2"); }
 cat >vendor/charter.json <<EOF
@@ -273,6 +294,9 @@ func TestCIPage(t *testing.T) {
 	get(0, "1.3.0")
 	m.run(0, `visum verify kestrel --pin pin.json --from "$BUCKET" | grep ^OFFERED && test "$(cat kestrel)" = "kestrel 1.4.0"`)
 
+	document := server.URL + "/acme/ledger/0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d1.ledger.json"
+	older := object(t, http.MethodGet, document, nil)
+
 	// Release 1.5.0 with the shell script.
 	built("1.5.0")
 	shell := vendor
@@ -290,6 +314,14 @@ func TestCIPage(t *testing.T) {
 	if out := shell.run(1, "VISUM_IDENTITY=.visum/ci.toml visum recall kestrel@1.5.0 --reason x --publish --yes"); !strings.Contains(out, "not permitted for automation") {
 		t.Error(out)
 	}
+
+	// A machine that lasts refuses a backup of the ledger that is older than what it has seen.
+	newest := object(t, http.MethodGet, document, nil)
+	object(t, http.MethodPut, document, older)
+	if out := shell.run(1, "VISUM_IDENTITY=.visum/ci.toml visum renew"); !strings.Contains(out, "it is an older copy") {
+		t.Error(out)
+	}
+	object(t, http.MethodPut, document, newest)
 
 	// Each line of the crontab, and what a monitoring system reads.
 	ran := 0
