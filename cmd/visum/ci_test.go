@@ -322,6 +322,9 @@ func TestCIPage(t *testing.T) {
 		t.Error(out)
 	}
 	object(t, http.MethodPut, document, newest)
+	if out := shell.run(0, "mv .visum/ledger-seen seen; : >.visum/ledger-seen; ci/visum.sh status; rm .visum/ledger-seen; mv seen .visum/ledger-seen"); !strings.Contains(out, "warning: an older copy of the ledger would not be noticed") {
+		t.Error(out)
+	}
 
 	// Each line of the crontab, and what a monitoring system reads.
 	ran := 0

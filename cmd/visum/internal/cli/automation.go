@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
@@ -74,11 +75,16 @@ func (a *app) openLedger(id *identity, me identityRepo, folder *folderConfig) (s
 		}
 	}
 	l, err := a.ledgerAt(where)
-	if err == nil && strings.HasPrefix(where, "s3:") {
-		// A machine that lasts keeps what it has seen there.
-		l = signing.MarkedLedger(l, storage.Dir(id.path(seenFolder)))
+	if err != nil || !strings.HasPrefix(where, "s3:") {
+		return l, err
 	}
-	return l, err
+	// A machine that lasts keeps what it has seen there.
+	seen := id.path(seenFolder)
+	if err := durable.MkdirAll(seen, 0o700); err != nil { // the identity file is in a read-only place
+		a.note("warning: an older copy of the ledger would not be noticed: %v", err)
+		return l, nil
+	}
+	return signing.MarkedLedger(l, storage.Dir(seen)), nil
 }
 
 // seenFolder has the marks of ledgers in buckets, next to the identity file.
