@@ -224,7 +224,8 @@ func TestCIPage(t *testing.T) {
 	if err := backend.CreateBucket("acme"); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(gofakes3.New(backend).Server())
+	fake := gofakes3.New(backend).Server()
+	server := httptest.NewServer(fake)
 	defer server.Close()
 	uri := func(prefix string) string {
 		return "s3://acme/" + prefix + "?region=eu-central-1&endpoint=" + server.URL
@@ -302,7 +303,21 @@ func TestCIPage(t *testing.T) {
 	shell := vendor
 	shell.env = append(m.env[:len(m.env):len(m.env)], "VISUM_IDENTITY=") // the script has a default
 	shell.run(0, "goreleaser release && VISUM_SOURCE=git+https://example.org/kestrel ci/visum.sh release dist")
-	approve("1.5.0")
+	// The review centre's process may only read the vendor's bucket.
+	reading := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && strings.HasPrefix(r.URL.Path, "/acme/kestrel/") {
+			http.Error(w, "read only", http.StatusForbidden)
+			return
+		}
+		fake.ServeHTTP(w, r)
+	}))
+	defer reading.Close()
+	m.write("check", "#!/bin/sh\ntest \"$(cat \"$1\")\" = \"kestrel $VISUM_VERSION\"\n")
+	review.run(0, "sed -i.bak '/^storage/s,endpoint=[^\"]*,endpoint="+reading.URL+",' visum.toml; sed -i.bak 's,^  repo_id.*,&\\n  automation = [\"release:kestrel/\"],' identity.toml")
+	if out := review.run(0, "visum run --once --approve kestrel/ --check ../check"); !strings.Contains(out, "approved kestrel/stable/1.5.0/linux-amd64/kestrel") {
+		t.Error(out)
+	}
+	review.run(0, "visum draft pull")
 	shell.run(0, "ci/visum.sh renew")
 	get(0, "1.4.0")
 	m.run(0, `test "$(cat kestrel)" = "kestrel 1.5.0"`)

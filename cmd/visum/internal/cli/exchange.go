@@ -174,7 +174,11 @@ func (a *app) sendCommand() *cobra.Command {
 comes from its digest: if the exchange has a copy, the signatures of both are kept.`,
 		Example: "  visum add kestrel --product kestrel --version 1.4.0 --platform any -o 1.4.0.draft\n  visum draft send 1.4.0.draft",
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, d, err := a.openDraft(args[0])
+			s, err := a.look()
+			if err != nil {
+				return err
+			}
+			d, err := s.LoadDraft(args[0])
 			if err != nil {
 				return err
 			}
@@ -252,7 +256,7 @@ to a file. It says what a draft lacks, which of the missing signatures the keys 
 which party has not decided about a release yet. Nothing in the exchange is trusted: a file that is not usable is
 reported and skipped.`,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.openSite(!files)
 			if err != nil {
 				return err
 			}
