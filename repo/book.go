@@ -22,14 +22,20 @@ import (
 
 // book is a ledger's document for one repository, decoded.
 type book struct {
-	raw  []byte // as loaded; nil: there is none yet
-	body bookJSON
+	raw    []byte // as loaded; nil: there is none yet
+	body   bookJSON
+	number int64    // of raw
+	before []string // of raw
 }
 
 // ledgerJSON is the document: the body, and its sha256 to detect corruption.
 type ledgerJSON struct {
-	Ledger int             `json:"visum-ledger"` // 1
-	SHA256 string          `json:"sha256"`       // of Body's bytes
+	Ledger int `json:"visum-ledger"` // 1
+	// Number counts the documents. Before has the sha256 of the documents before this one,
+	// the newest last; see [signing.MarkedLedger].
+	Number int64           `json:"number,omitempty"`
+	Before []string        `json:"before,omitempty"`
+	SHA256 string          `json:"sha256"` // of Body's bytes
 	Body   json.RawMessage `json:"body"`
 }
 
@@ -139,7 +145,7 @@ func openBook(data []byte, repoID string) (*book, error) {
 	if sum := metafile.SHA256(doc.Body); sum != doc.SHA256 {
 		return fail("it is damaged: its content has sha256 %.16s, it states %.16q", sum, doc.SHA256)
 	}
-	b := &book{raw: data}
+	b := &book{raw: data, number: doc.Number, before: doc.Before}
 	if err := strict(doc.Body, &b.body); err != nil {
 		return fail("it was written by a later version: %v", err)
 	}
@@ -158,13 +164,23 @@ func strict(data []byte, to any) error {
 	return dec.Decode(to)
 }
 
-// bytes encodes the document.
+// bytes encodes the next document; the one that was loaded if the body has not changed.
 func (b *book) bytes() ([]byte, error) {
 	body, err := json.Marshal(b.body)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(ledgerJSON{1, metafile.SHA256(body), body})
+	same := ledgerJSON{1, b.number, b.before, metafile.SHA256(body), body}
+	if data, err := json.Marshal(same); err != nil || bytes.Equal(data, b.raw) {
+		return data, err
+	}
+	next := same
+	next.Number++
+	if b.raw != nil && b.number > 0 {
+		next.Before = append(slices.Clone(b.before), metafile.SHA256(b.raw))
+		next.Before = next.Before[max(0, len(next.Before)-signing.KeptPredecessors):]
+	}
+	return json.Marshal(next)
 }
 
 // change edits the ledger's document durably. If another process was faster, fn is

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -50,7 +52,7 @@ func (m *machine) write(name, content string) {
 	}
 }
 
-// party makes a party with keys that a program signs with, and no one types.
+// party makes a party with keys that a program signs with, without a passphrase.
 func (m *machine) party(name string, labels ...string) {
 	m.t.Helper()
 	for _, label := range labels {
@@ -164,6 +166,25 @@ func (m *machine) workflow(text string, want ...string) (log string) {
 	return log
 }
 
+// object reads or writes an object of the bucket without the tool.
+func object(t *testing.T, method, url string, data []byte) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	out, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status, err)
+	}
+	return out
+}
+
 const charterScript = `
 pub() { (cd "$1" && visum key pub "$2"); }
 cat >vendor/charter.json <<EOF
@@ -203,7 +224,8 @@ func TestCIPage(t *testing.T) {
 	if err := backend.CreateBucket("acme"); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(gofakes3.New(backend).Server())
+	fake := gofakes3.New(backend).Server()
+	server := httptest.NewServer(fake)
 	defer server.Close()
 	uri := func(prefix string) string {
 		return "s3://acme/" + prefix + "?region=eu-central-1&endpoint=" + server.URL
@@ -273,12 +295,29 @@ func TestCIPage(t *testing.T) {
 	get(0, "1.3.0")
 	m.run(0, `visum verify kestrel --pin pin.json --from "$BUCKET" | grep ^OFFERED && test "$(cat kestrel)" = "kestrel 1.4.0"`)
 
+	document := server.URL + "/acme/ledger/0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d1.ledger.json"
+	older := object(t, http.MethodGet, document, nil)
+
 	// Release 1.5.0 with the shell script.
 	built("1.5.0")
 	shell := vendor
 	shell.env = append(m.env[:len(m.env):len(m.env)], "VISUM_IDENTITY=") // the script has a default
 	shell.run(0, "goreleaser release && VISUM_SOURCE=git+https://example.org/kestrel ci/visum.sh release dist")
-	approve("1.5.0")
+	// The review centre's process may only read the vendor's bucket.
+	reading := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && strings.HasPrefix(r.URL.Path, "/acme/kestrel/") {
+			http.Error(w, "read only", http.StatusForbidden)
+			return
+		}
+		fake.ServeHTTP(w, r)
+	}))
+	defer reading.Close()
+	m.write("check", "#!/bin/sh\ntest \"$(cat \"$1\")\" = \"kestrel $VISUM_VERSION\"\n")
+	review.run(0, "sed -i.bak '/^storage/s,endpoint=[^\"]*,endpoint="+reading.URL+",' visum.toml; sed -i.bak 's,^  repo_id.*,&\\n  automation = [\"release:kestrel/\"],' identity.toml")
+	if out := review.run(0, "visum run --once --approve kestrel/ --check ../check"); !strings.Contains(out, "approved kestrel/stable/1.5.0/linux-amd64/kestrel") {
+		t.Error(out)
+	}
+	review.run(0, "visum draft pull")
 	shell.run(0, "ci/visum.sh renew")
 	get(0, "1.4.0")
 	m.run(0, `test "$(cat kestrel)" = "kestrel 1.5.0"`)
@@ -288,6 +327,17 @@ func TestCIPage(t *testing.T) {
 
 	// What the machine may not sign needs a person, whatever the flags say.
 	if out := shell.run(1, "VISUM_IDENTITY=.visum/ci.toml visum recall kestrel@1.5.0 --reason x --publish --yes"); !strings.Contains(out, "not permitted for automation") {
+		t.Error(out)
+	}
+
+	// A machine that lasts refuses a backup of the ledger that is older than what it has seen.
+	newest := object(t, http.MethodGet, document, nil)
+	object(t, http.MethodPut, document, older)
+	if out := shell.run(1, "VISUM_IDENTITY=.visum/ci.toml visum renew"); !strings.Contains(out, "it is an older copy") {
+		t.Error(out)
+	}
+	object(t, http.MethodPut, document, newest)
+	if out := shell.run(0, "mv .visum/ledger-seen seen; : >.visum/ledger-seen; ci/visum.sh status; rm .visum/ledger-seen; mv seen .visum/ledger-seen"); !strings.Contains(out, "warning: an older copy of the ledger would not be noticed") {
 		t.Error(out)
 	}
 

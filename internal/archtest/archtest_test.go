@@ -78,7 +78,8 @@ func TestImportsRunOneWay(t *testing.T) {
 	refuse(t, "tuf/receipt", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/tuf/gotuf", module+"/internal/metafile", module+"/examples/")
 	refuse(t, "tuf", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "repo/charter", "os", "net/http", module+"/client", module+"/client/", module+"/repo/relocate", module+"/repo/drill", module+"/repo/mirror", module+"/examples/")
-	refuse(t, "repo", module+"/repo/charter")
+	refuse(t, "repo", module+"/repo/charter", module+"/repo/exchange")
+	refuse(t, "repo/exchange", module+"/client", module+"/client/", module+"/repo/mirror", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/repo/storage/s3", module+"/examples/")
 	refuse(t, "repo/mirror", module+"/client", module+"/client/", module+"/repo", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/examples/")
 	for _, dir := range []string{"internal/walk", "internal/chain", "internal/metafile"} {
 		refuse(t, dir, module+"/client", module+"/client/", module+"/repo", module+"/repo/mirror", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/examples/")

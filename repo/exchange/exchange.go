@@ -65,7 +65,7 @@ const (
 type Item struct {
 	Draft  *repo.Draft // opened by the handle, with the valid signatures of all copies
 	Digest string      // Draft.Digest
-	State  State
+	State  State       // how it relates to the published metadata
 	// Targets are the targets that an open draft newly lists; see [repo.Repo.NewTargets].
 	Targets []repo.Target
 	// Reason is why the draft is not open, human-readable; "" for an open one.

@@ -71,27 +71,23 @@ func transfer(ctx context.Context, to storage.Storage, name string, from storage
 		return fmt.Errorf("%s: %w", text.Name(source), err)
 	}
 	defer f.Close()
-	if err := to.Create(ctx, name, &checked{r: io.LimitReader(f, length+1), sum: sha256.New(), length: length, want: sha}); err != nil {
+	if err := to.Create(ctx, name, &checked{r: io.LimitReader(f, length+1), sum: sha256.New(), want: sha}); err != nil {
 		return fmt.Errorf("%s: %w", text.Name(name), err)
 	}
 	return nil
 }
 
-// checked is a reader that ends with an error if the bytes do not have the length and
-// the hash.
+// checked is a reader that ends with an error if the bytes do not have the hash.
 type checked struct {
-	r      io.Reader
-	sum    hash.Hash
-	length int64
-	want   string
-	n      int64
+	r    io.Reader
+	sum  hash.Hash
+	want string
 }
 
 func (c *checked) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.sum.Write(p[:n])
-	c.n += int64(n)
-	if c.n > c.length || err == io.EOF && (c.n != c.length || hex.EncodeToString(c.sum.Sum(nil)) != c.want) {
+	if err == io.EOF && hex.EncodeToString(c.sum.Sum(nil)) != c.want {
 		return n, fmt.Errorf("%w: not the file with sha256 %.16s", tuf.ErrMismatch, c.want)
 	}
 	return n, err

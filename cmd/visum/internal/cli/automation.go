@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/repo/storage/s3"
 )
 
@@ -72,8 +74,21 @@ func (a *app) openLedger(id *identity, me identityRepo, folder *folderConfig) (s
 			return nil, usage("the ledger of repository %s is in the %s of visum.toml (%s), where other parties can write: keep it where this party alone writes", folder.RepoID, name, text.Quote(other))
 		}
 	}
-	return a.ledgerAt(where)
+	l, err := a.ledgerAt(where)
+	if err != nil || !strings.HasPrefix(where, "s3:") {
+		return l, err
+	}
+	// A machine that lasts keeps what it has seen there.
+	seen := id.path(seenFolder)
+	if err := durable.MkdirAll(seen, 0o700); err != nil { // the identity file is in a read-only place
+		a.note("warning: an older copy of the ledger would not be noticed: %v", err)
+		return l, nil
+	}
+	return signing.MarkedLedger(l, storage.Dir(seen)), nil
 }
+
+// seenFolder has the marks of ledgers in buckets, next to the identity file.
+const seenFolder = "ledger-seen"
 
 // ledgerAt opens a ledger in a directory or a bucket.
 func (a *app) ledgerAt(where string) (signing.Ledger, error) {

@@ -230,7 +230,7 @@ func (a *app) ciIdentity(s *site, o ciOptions) (*identity, []ciKey, error) {
 	for _, p := range chain[len(chain)-1].Charter().Parties() {
 		rootKeys = append(rootKeys, p.KeyIDs...)
 	}
-	machine := &identity{Repositories: []identityRepo{{RepoID: s.repoID, Party: s.party, Pin: "pin.json", Ledger: o.ledger, SharedLedger: o.shared, Automation: o.allow, UnsafeLoopback: s.loopback}}}
+	machine := &identity{Repositories: []identityRepo{{RepoID: s.repoID, Party: s.party, Pin: "pin.json", Ledger: o.ledger, SharedLedger: o.shared, Automation: o.allow, Review: s.me.Review, Renews: s.me.Renews, UnsafeLoopback: s.loopback}}}
 	needs := []ciKey{}
 	for _, label := range o.keys {
 		if !slices.ContainsFunc(id.Keys, func(k identityKey) bool { return k.Label == label && k.Party == s.party }) {
@@ -293,9 +293,7 @@ func (a *app) ciFiles(kind string, s *site, machine *identity, needs []ciKey, au
 		return nil, err
 	}
 	files := []ciFile{{".visum/ci.toml", b.Bytes(), 0o644}, {".visum/pin.json", pin, 0o644}}
-	if len(needs) > 0 {
-		files = append(files, ciFile{".visum/.gitignore", []byte("keys/\n"), 0o644})
-	}
+	files = append(files, ciFile{".visum/.gitignore", []byte("keys/\n" + seenFolder + "/\n"), 0o644})
 	for _, k := range needs {
 		if !plainPath.MatchString(k.Path) {
 			return nil, usage("key %s: its file has a name that a script can't have: rename it", text.Name(k.Label))

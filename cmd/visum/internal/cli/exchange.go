@@ -40,7 +40,7 @@ type queued struct {
 	// known for open drafts without a new root whose lists are signed.
 	pending map[string][]repo.Pending
 	known   bool
-	covered string // digest of another open draft that has it and further decisions; "": none
+	covered string // digest of another open draft that has it and further targets or decisions; "": none
 }
 
 // queue returns the drafts in the exchange, and the files there that are not usable.
@@ -91,6 +91,11 @@ func (a *app) queue(s *site, x *exchange.Exchange) ([]*queued, []exchange.Skippe
 		}
 	}
 	for _, q := range out {
+		for _, other := range out {
+			if q.known && other.known && len(other.missing) == 0 && other.extends(q) {
+				q.covered = other.Digest
+			}
+		}
 		for party, pending := range q.pending {
 			q.pending[party] = slices.DeleteFunc(pending, func(p repo.Pending) bool {
 				by := decided(out, q, party, p)
@@ -111,6 +116,13 @@ func (q *queued) lists(p repo.Pending) bool {
 
 func (q *queued) waitsFor(party string, p repo.Pending) bool {
 	return slices.ContainsFunc(q.pending[party], func(x repo.Pending) bool { return x.Name == p.Name })
+}
+
+// extends reports whether a draft has all targets of another one, and more.
+func (q *queued) extends(other *queued) bool {
+	return len(q.Targets) > len(other.Targets) && len(other.Targets) > 0 && !slices.ContainsFunc(other.Targets, func(t repo.Target) bool {
+		return !slices.ContainsFunc(q.Targets, func(x repo.Target) bool { return x.Name == t.Name })
+	})
 }
 
 // decided returns the digest of another open draft that has the party's approval of a
@@ -162,7 +174,11 @@ func (a *app) sendCommand() *cobra.Command {
 comes from its digest: if the exchange has a copy, the signatures of both are kept.`,
 		Example: "  visum add kestrel --product kestrel --version 1.4.0 --platform any -o 1.4.0.draft\n  visum draft send 1.4.0.draft",
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, d, err := a.openDraft(args[0])
+			s, err := a.look()
+			if err != nil {
+				return err
+			}
+			d, err := s.LoadDraft(args[0])
 			if err != nil {
 				return err
 			}
@@ -240,7 +256,7 @@ to a file. It says what a draft lacks, which of the missing signatures the keys 
 which party has not decided about a release yet. Nothing in the exchange is trusted: a file that is not usable is
 reported and skipped.`,
 		RunE: func(*cobra.Command, []string) error {
-			s, err := a.open()
+			s, err := a.openSite(!files)
 			if err != nil {
 				return err
 			}
@@ -372,7 +388,7 @@ func (a *app) nextFor(s *site, q *queued, p *pulledDraft, publishes bool) {
 		}
 		p.Waits, p.Next = true, fmt.Sprintf("visum review approve %s --in %s, then visum draft send %s", text.Name(what), file, file)
 	case q.covered != "":
-		p.Next = "nothing: draft " + q.covered + " has it, and the decision"
+		p.Next = "nothing: draft " + q.covered + " has it, and more"
 	case len(q.missing) == 0 && publishes && len(p.Waiting) == 0:
 		p.Waits, p.Next = true, "visum draft publish "+file
 	}

@@ -206,7 +206,15 @@ func (a *app) run(o runOptions) error {
 	defer cancel()
 	defer context.AfterFunc(outer, func() { time.AfterFunc(stopGrace, cancel) })()
 	a.ctx = work
-	s, err := a.open()
+	// A party without the online keys needs no permission to write to the storage.
+	s, err := a.look()
+	if err != nil {
+		return err
+	}
+	publishes, err := a.publishes(s)
+	if err == nil && (publishes || len(o.folders) > 0 || o.withFiles) {
+		s, err = a.open()
+	}
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (r *runner) pulled(q *queued, publishes bool) (again bool, err error) {
 
 // signRenewal signs a draft of the exchange if it changes nothing but versions and
 // expiries. The exchange is untrusted, so the other kinds of the identity do not count:
-// a draft of another origin would otherwise be signed like one of this party.
+// a draft that an attacker placed there would otherwise be signed like one of this party.
 func (r *runner) signRenewal(q *queued) (signed bool, err error) {
 	waits := func(reason string) {
 		r.found = true
@@ -178,7 +178,13 @@ func (r *runner) syncOne(f syncFolder) error {
 		}
 		return nil
 	}
-	d, err := r.site.Stage(r.ctx, edit)
+	var all []*queued
+	if r.exchange != nil {
+		if all, _, err = r.queue(r.site, r.exchange); err != nil {
+			return err
+		}
+	}
+	d, on, err := r.stage(all, edit)
 	if err != nil {
 		return err
 	}
@@ -187,11 +193,7 @@ func (r *runner) syncOne(f syncFolder) error {
 		if err != nil {
 			return err
 		}
-		waiting, err := r.inExchange(edit)
-		if err != nil {
-			return err
-		}
-		if waiting == "" {
+		if on == nil || d.Digest() != on.Digest {
 			r.emit(event{Event: "synced", Path: f.prefix, Files: len(files), Changed: len(targets)})
 			var paths []string
 			for _, t := range targets {
@@ -201,7 +203,7 @@ func (r *runner) syncOne(f syncFolder) error {
 				return err
 			}
 		} else {
-			r.emitOnce(event{Event: "waits", Path: f.prefix, Draft: waiting, Reason: "the exchange has a draft with these files"})
+			r.emitOnce(event{Event: "waits", Path: f.prefix, Draft: on.Digest, Reason: "the exchange has a draft with these files"})
 		}
 	}
 	r.synced[f.dir] = syncState{state, r.Now()}
@@ -221,29 +223,28 @@ func stateOf(files []releaseFile) (string, error) {
 	return b.String(), nil
 }
 
-// inExchange returns the digest of an open, signed draft in the exchange that has an edit
-// already, "" if there is none.
-func (r *runner) inExchange(edit func(*repo.Tx) error) (string, error) {
-	if r.exchange == nil {
-		return "", nil
-	}
-	all, _, err := r.queue(r.site, r.exchange)
+// stage makes a draft of an edit. On a machine that does not publish it begins with the
+// largest open draft in the exchange that has a list of this party (on; nil if there is
+// none): of two drafts that begin with the same published list only one can be published.
+func (r *runner) stage(all []*queued, edit func(*repo.Tx) error) (d *repo.Draft, on *queued, err error) {
+	st, err := r.site.Status(r.ctx, r.Now())
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
-	for _, q := range all {
-		if !q.known {
-			continue
-		}
-		d, err := r.site.StageOn(r.ctx, q.Draft, edit)
-		if r.ctx.Err() != nil {
-			return "", r.ctx.Err()
-		}
-		if err == nil && d.Digest() == q.Digest {
-			return q.Digest, nil
+	if !canPublish(st) {
+		for _, q := range all {
+			own := slices.ContainsFunc(st.Due, func(s repo.RoleStatus) bool { return s.Party == r.site.party && q.Draft.File(s.Role) != nil })
+			if own && q.known && len(q.missing) == 0 && (on == nil || len(q.Targets) > len(on.Targets)) {
+				on = q
+			}
 		}
 	}
-	return "", nil
+	if on == nil {
+		d, err = r.site.Stage(r.ctx, edit)
+	} else {
+		d, err = r.site.StageOn(r.ctx, on.Draft, edit)
+	}
+	return d, on, err
 }
 
 // approveStep approves pending targets that the check accepts: published ones, and those
@@ -269,7 +270,7 @@ func (r *runner) approveStep() error {
 		return err
 	}
 	if len(good) > 0 {
-		d, err := r.site.Stage(r.ctx, r.approval(good))
+		d, _, err := r.stage(all, r.approval(good))
 		if err != nil {
 			return err
 		}
@@ -281,7 +282,7 @@ func (r *runner) approveStep() error {
 		if r.outer.Err() != nil {
 			return nil
 		}
-		if !q.known || len(q.pending[r.site.party]) == 0 {
+		if !q.known || q.covered != "" || len(q.pending[r.site.party]) == 0 {
 			continue
 		}
 		if r.o.withFiles {
