@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -194,12 +195,16 @@ func (a *access) with(ctx context.Context, login bool, f func(session uint) erro
 	restarted := false
 	for first := true; ; first = false {
 		epoch, err := a.once(ctx, login, f)
-		c, ok := errors.AsType[code](err)
+		c, _ := errors.AsType[code](err)
 		switch {
 		case errors.Is(err, ErrNotPresent) && !restarted && a.module.restart():
 			restarted = true
 			continue
-		case !ok || !c.lost() || errors.As(err, new(*loginError)) || ctx.Err() != nil:
+		case c.lost() || login && errors.Is(err, fs.ErrNotExist): // SoftHSM has no objects after the token was removed
+			if ctx.Err() != nil || errors.As(err, new(*loginError)) {
+				return err
+			}
+		default:
 			return err
 		}
 		a.reset(epoch)
@@ -220,7 +225,7 @@ func (a *access) once(ctx context.Context, login bool, f func(session uint) erro
 	return epoch, err
 }
 
-// loginError is an error of a login, which is never repeated.
+// loginError is an error of a login, or of the question for its PIN. Neither is repeated.
 type loginError struct{ error }
 
 func (e *loginError) Unwrap() error { return e.error }
@@ -334,7 +339,7 @@ func (a *access) logIn(ctx context.Context, session, user uint) error {
 	pin := a.pin
 	if pin == nil {
 		if pin, err = a.ask(ctx, about); err != nil {
-			return err
+			return &loginError{err}
 		}
 	}
 	if a.refused[string(pin)] {

@@ -335,6 +335,18 @@ func TestLockedPIN(t *testing.T) {
 			t.Errorf("%v: presented %d times", c, n)
 		}
 	}
+	// Neither is a question without an answer.
+	unanswered := 0
+	no, err := openWith(t.Context(), "object=root", path, "", Config{PIN: func(context.Context, Token) ([]byte, error) {
+		unanswered++
+		return nil, fs.ErrNotExist
+	}})
+	rawtuf.NoErr(t, err)
+	_, err = no.Sign(t.Context(), []byte("payload"))
+	wantErr(t, err, fs.ErrNotExist)
+	if unanswered != 1 {
+		t.Errorf("asked %d times", unanswered)
+	}
 	// Tokens without a login need no PIN.
 	asked := p.count()
 	f.info.flags &^= ckfLoginRequired

@@ -99,6 +99,9 @@ func readLine(in *bufio.Reader, limit int, v any) error {
 		if err == nil {
 			break
 		}
+		if err == io.EOF && len(line) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
 		if err != bufio.ErrBufferFull {
 			return err
 		}
