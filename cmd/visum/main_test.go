@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run()) }, "signer": signer})
+	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run()) }, "signer": signer, "watcher": watcher})
 }
 
 // signer is a program for exec: keys. It signs with the key file of its first argument.

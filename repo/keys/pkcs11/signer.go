@@ -2,6 +2,7 @@ package pkcs11
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,6 +134,8 @@ func (m *module) one(session, class uint, label *string, id []byte) (object, err
 	return all[0], nil
 }
 
+// objects returns the objects with these attributes, by their ids: modules return them in
+// any order.
 func (m *module) objects(session, class uint, label *string, id []byte) ([]object, error) {
 	handles, err := m.find(session, class, label, id)
 	if err != nil {
@@ -150,6 +153,9 @@ func (m *module) objects(session, class uint, label *string, id []byte) ([]objec
 		}
 		out = append(out, object{h, string(label), id})
 	}
+	slices.SortStableFunc(out, func(a, b object) int {
+		return cmp.Or(bytes.Compare(a.id, b.id), strings.Compare(a.label, b.label))
+	})
 	return out, nil
 }
 

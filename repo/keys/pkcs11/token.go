@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/visum-dev/visum/internal/text"
 )
 
 // A module is loaded once, and a login to a token is one of the whole process: that is
@@ -84,14 +86,14 @@ func (m *module) present(matches func(tokenID) bool) (slots []uint, infos []toke
 	defer m.idle.RUnlock()
 	all, err := m.slots()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("tokens of module %s: %w", text.Name(filepath.Base(m.path)), err)
 	}
 	for _, slot := range all {
 		info, err := m.driver.token(slot)
 		if c, ok := errors.AsType[code](err); ok && c.lost() {
 			continue // removed in this moment
 		} else if err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("tokens of module %s: %w", text.Name(filepath.Base(m.path)), err)
 		}
 		if info.flags&ckfTokenInitialized != 0 && matches(info.tokenID) {
 			slots, infos = append(slots, slot), append(infos, info)
@@ -124,7 +126,7 @@ func (m *module) findToken(u *keyURI) (*token, error) {
 		if len(are) == 0 {
 			are = []string{"none"}
 		}
-		return nil, fmt.Errorf("%w: tokens of module %s: %s", kind, filepath.Base(m.path), strings.Join(are, ", "))
+		return nil, fmt.Errorf("%w: tokens of module %s: %s", kind, text.Name(filepath.Base(m.path)), strings.Join(are, ", "))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

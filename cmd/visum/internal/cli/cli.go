@@ -84,6 +84,7 @@ type app struct {
 	yes      bool
 	dryRun   bool
 	passFile string
+	tokens   *tokenStore
 }
 
 // nextStep names what a person can do about an error; "" if that is not known.
