@@ -48,6 +48,7 @@ type fake struct {
 	most     int // the greatest number of them
 	reached  chan struct{}
 	release  chan struct{}
+	signed   []byte // the data of the last signature
 }
 
 type fakeSession struct {
@@ -307,6 +308,9 @@ func (f *fake) signInit(session, object, mechanism uint) error {
 	if !f.loggedIn {
 		return ckrNotLoggedIn
 	}
+	if s.signing != nil {
+		return code(0x90) // CKR_OPERATION_ACTIVE
+	}
 	s.signing, s.fresh = f.objects[object], false
 	f.active++
 	f.most = max(f.most, f.active)
@@ -316,13 +320,18 @@ func (f *fake) signInit(session, object, mechanism uint) error {
 func (f *fake) sign(session uint, data []byte) ([]byte, error) {
 	err := f.enter("sign")
 	reached, release := f.reached, f.release
-	f.reached = nil
+	if f.reached != nil {
+		f.reached = nil
+		f.release = nil
+	}
 	f.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
 	if reached != nil {
 		close(reached)
+	}
+	if release != nil {
 		<-release
 	}
 	f.mu.Lock()
@@ -337,6 +346,7 @@ func (f *fake) sign(session uint, data []byte) ([]byte, error) {
 	}
 	s.signing = nil
 	f.active--
+	f.signed = bytes.Clone(data)
 	if o.attributes[ckaAlwaysAuthenticate] != nil && !fresh {
 		return nil, ckrNotLoggedIn
 	}

@@ -4,6 +4,11 @@ package pkcs11
 
 import (
 	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"os"
@@ -143,6 +148,21 @@ func TestSoftHSM(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The salt of RSA-PSS is as long as the hash, as TUF's scheme has it; verifiers that
+// accept other lengths would not show that.
+func TestSoftHSMSalt(t *testing.T) {
+	h := newSoftHSM(t)
+	s, err := h.open(t.Context(), "token=kinds;object=RSA%202048", Config{PIN: right().ask})
+	rawtuf.NoErr(t, err)
+	sig, err := s.Sign(t.Context(), []byte("payload"))
+	rawtuf.NoErr(t, err)
+	block, _ := pem.Decode([]byte(s.Key().Public))
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	rawtuf.NoErr(t, err)
+	digest := sha256.Sum256([]byte("payload"))
+	rawtuf.NoErr(t, rsa.VerifyPSS(public.(*rsa.PublicKey), crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}))
 }
 
 // Sessions of many goroutines, of all kinds and with both uses of the PIN, in one login.

@@ -157,8 +157,7 @@ type token struct {
 	slot  uint
 	epoch int    // counts how often the token was lost
 	free  []uint // open sessions that are not in use
-	open  int    // sessions that are open, in use or not
-	login bool
+	login bool   // may be wrong: it ended if all sessions are closed
 	// pin is the last one that the token accepted. It is kept because it is needed again
 	// after the token was removed, and before each signature if the key requires that.
 	pin []byte
@@ -259,11 +258,10 @@ func (a *access) session(ctx context.Context, login bool) (session uint, epoch i
 		if session, err = a.module.openSession(a.slot); err != nil {
 			return 0, a.epoch, err
 		}
-		a.open++
 	}
 	if login && !a.login {
 		if err := a.logIn(ctx, session, ckuUser); err != nil {
-			a.closeOne(session)
+			a.module.closeSession(session)
 			return 0, a.epoch, err
 		}
 		a.login = true
@@ -274,16 +272,9 @@ func (a *access) session(ctx context.Context, login bool) (session uint, epoch i
 // drop closes the sessions that are not in use.
 func (t *token) drop() {
 	for _, s := range t.free {
-		t.closeOne(s)
+		t.module.closeSession(s)
 	}
 	t.free = nil
-}
-
-func (t *token) closeOne(session uint) {
-	t.module.closeSession(session)
-	if t.open--; t.open == 0 {
-		t.login = false // the login ends with the last session
-	}
 }
 
 // release takes a session back. After an error it is closed, because an operation may be
@@ -291,14 +282,11 @@ func (t *token) closeOne(session uint) {
 func (t *token) release(session uint, epoch int, err error) {
 	t.state <- struct{}{}
 	defer func() { <-t.state }()
-	switch {
-	case epoch != t.epoch:
-		t.module.closeSession(session) // not counted any more
-	case err != nil:
-		t.closeOne(session)
-	default:
-		t.free = append(t.free, session)
+	if err != nil || epoch != t.epoch {
+		t.module.closeSession(session)
+		return
 	}
+	t.free = append(t.free, session)
 }
 
 // reset forgets what was true of the token before it was lost. Of several goroutines that
@@ -315,7 +303,7 @@ func (t *token) reset(epoch int) {
 
 func (t *token) forget() {
 	t.epoch++
-	t.free, t.open, t.login, t.found = nil, 0, false, false
+	t.free, t.login, t.found = nil, false, false
 }
 
 // logIn presents the PIN. The caller has locked the state.

@@ -388,7 +388,11 @@ func TestPINSources(t *testing.T) {
 		opts.Openers = map[string]keys.Opener{"pkcs11": Opener(x.cfg)}
 		s, err := keys.Open(t.Context(), "pkcs11:object=root?module-path="+path+x.query, &opts)
 		rawtuf.NoErr(t, err)
-		if _, err = s.Sign(t.Context(), []byte("payload")); !errors.Is(err, x.want) || x.want != nil && strings.Contains(err.Error(), fakePIN) {
+		_, err = s.Sign(t.Context(), []byte("payload"))
+		if presented := len(f.presented()) > 0; presented != (x.want == nil || name == "wrong") {
+			t.Errorf("%s: presented %v", name, presented)
+		}
+		if !errors.Is(err, x.want) || x.want != nil && strings.Contains(err.Error(), fakePIN) {
 			t.Errorf("%s: got %v, want %v", name, err, x.want)
 		}
 	}

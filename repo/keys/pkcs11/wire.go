@@ -68,7 +68,7 @@ func (r *reply) err() error {
 	if r.Error == "" {
 		return nil
 	}
-	e := &helperError{text: text.Line(r.Error)}
+	e := &helperError{text: r.Error} // callers make it one line
 	for _, kind := range r.Kinds {
 		if err := errorKinds[kind]; err != nil {
 			e.errs = append(e.errs, err)
