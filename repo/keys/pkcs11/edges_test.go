@@ -119,13 +119,19 @@ func TestStaleState(t *testing.T) {
 		f.info.serial = serial
 		f.sessions, f.loggedIn = map[uint]*fakeSession{}, false
 	}
+	// Another token is in the slot since the key was opened: it does not get the PIN.
+	invalidate("0002")
+	wantErr(t, sign(), ErrNotPresent)
+	if len(f.presented()) > 0 || p.count() > 0 {
+		t.Error("another token got the PIN")
+	}
 	// The PIN is presented in a new session, not in that of Open.
 	invalidate("0001")
 	rawtuf.NoErr(t, sign())
 	if len(f.presented()) != 1 {
 		t.Errorf("%d logins", len(f.presented()))
 	}
-	// Another token in the same slot does not get the PIN.
+	// Another token, since the last signature.
 	invalidate("0002")
 	wantErr(t, sign(), ErrNotPresent)
 	if len(f.presented()) != 1 {
@@ -142,8 +148,9 @@ func TestStaleState(t *testing.T) {
 	// A loss that was seen late does not end the login that came after it.
 	k := s.(*signer)
 	k.reset(k.epoch - 1)
-	if !k.login || len(k.free) == 0 {
-		t.Error("the state was reset by an old loss")
+	k.release(99, k.epoch-1, nil)
+	if !k.login || len(k.free) != 1 {
+		t.Error("the state was changed by what belongs to an older one")
 	}
 	// A token is opened after the module was initialized again.
 	f.needs = true
