@@ -25,7 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run(clock)) }, "signer": signer})
+	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run(clock)) }, "signer": signer, "watcher": watcher})
 }
 
 // clock is the system's, moved by the days in TEST_DAYS: scripts go through months.

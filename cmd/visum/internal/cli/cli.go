@@ -88,6 +88,7 @@ type app struct {
 	passFile string
 	typed    []byte // the passphrase that was typed last
 	machine  bool   // no person is asked, also on a terminal: run
+	tokens   *tokenStore
 }
 
 // nextStep names what a person can do about an error; "" if that is not known.

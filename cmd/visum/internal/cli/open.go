@@ -312,6 +312,7 @@ func (a *app) openers() map[string]keys.Opener {
 			}
 			return awskms.Opener(cfg)(ctx, uri, opts)
 		},
+		"pkcs11": a.openToken,
 	}
 }
 

@@ -19,7 +19,7 @@ func Main(ctx context.Context, p *Process) int {
 	if p.Now == nil {
 		p.Now = time.Now
 	}
-	a := &app{Process: p, ctx: ctx}
+	a := &app{Process: p, ctx: ctx, tokens: &tokenStore{}}
 	root := a.root()
 	root.SetArgs(p.Args)
 	root.SetIn(p.In)
