@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"strings"
 	"time"
 
@@ -169,13 +170,39 @@ func notExist(err error) error {
 	return err
 }
 
+// openRange opens the rest of an object, from a position on.
+func (b *Bucket) openRange(ctx context.Context, name string, from int64, want info) (o *object, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	_, err = b.do(ctx, 0, func(context.Context) error {
+		o, err = b.getFrom(ctx, name, aws.String(fmt.Sprintf("bytes=%d-", from)), &want.etag)
+		return err
+	})
+	switch {
+	case answered(err, http.StatusPreconditionFailed) || err == nil && (o.info.etag != want.etag || o.info.size != want.size-from):
+		if err == nil {
+			o.Close()
+		}
+		return nil, fmt.Errorf("%w: the file was replaced during the read", storage.ErrConflict)
+	case err != nil:
+		return nil, notExist(err)
+	}
+	return o, nil
+}
+
 // get sends one request for an object.
 func (b *Bucket) get(ctx context.Context, name string) (*object, error) {
+	return b.getFrom(ctx, name, nil, nil)
+}
+
+// getFrom is get for a part of an object with an ETag.
+func (b *Bucket) getFrom(ctx context.Context, name string, part, etag *string) (*object, error) {
 	o := &object{ctx: ctx}
 	o.stall, o.cancel = context.WithCancelCause(ctx)
 	cancel := o.cancel
 	o.watch = time.AfterFunc(attemptTime, func() { cancel(errStalled) })
-	out, err := b.client.GetObject(o.stall, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(name)})
+	out, err := b.client.GetObject(o.stall, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(name), Range: part, IfMatch: etag})
 	o.watch.Stop()
 	if err != nil {
 		if ctx.Err() == nil && context.Cause(o.stall) == errStalled {

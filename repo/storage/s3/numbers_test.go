@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 )
@@ -60,5 +62,30 @@ func TestRulesPublishRequests(t *testing.T) {
 			}
 		}
 		t.Logf("publish %d: %d reads, %d writes", i, reads, writes)
+	}
+}
+
+// Prune removes the parts of an upload whose process died a week ago, and no others.
+func TestPruneCleans(t *testing.T) {
+	s := newServer(t)
+	b := s.open(t)
+	w := ruleWorld(t, b, 1)
+	if _, err := b.client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &b.bucket, Key: b.key("targets/dead")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		age  time.Duration
+		opt  *repo.PruneOptions
+		want int
+	}{{time.Hour, nil, 1}, {6 * 24 * time.Hour, nil, 1}, {8 * 24 * time.Hour, &repo.PruneOptions{DryRun: true}, 1}, {8 * 24 * time.Hour, nil, 0}} {
+		now := w.Now
+		w.Now = now.Add(x.age)
+		_, err := w.Open().Prune(t.Context(), x.opt)
+		if w.Now = now; err != nil {
+			t.Fatal(err)
+		}
+		if n := s.uploads(); n != x.want {
+			t.Errorf("%d uploads after %s, want %d", n, x.age, x.want)
+		}
 	}
 }

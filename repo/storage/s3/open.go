@@ -57,7 +57,7 @@ type Options struct {
 }
 
 // Bucket is a storage in a bucket. It implements [storage.Storage], [storage.Source],
-// [storage.Lister], [storage.Remover] and [storage.Copier], and needs no closing. The
+// [storage.Lister], [storage.Remover], [storage.Copier] and [storage.Cleaner], and needs no closing. The
 // methods are safe for concurrent use, also by other processes.
 type Bucket struct {
 	client *s3.Client
@@ -79,6 +79,7 @@ var _ interface {
 	storage.Lister
 	storage.Remover
 	storage.Copier
+	storage.Cleaner
 } = (*Bucket)(nil)
 
 // Open opens a bucket by its URI:
