@@ -334,6 +334,9 @@ func (b *Bucket) cleanUploads(ctx context.Context, before time.Time) (n int, err
 			out, err = b.client.ListMultipartUploads(ctx, in)
 			return err
 		})
+		if answered(err, http.StatusNotFound, "NoSuchUpload") {
+			return n, nil // some stores answer so if there are none
+		}
 		if err != nil {
 			return n, err
 		}
