@@ -128,7 +128,7 @@ statement. Of a mirror that can't be listed, such as a URL, it compares the meta
 			if err != nil {
 				return err
 			}
-			report, err := mirror.Verify(a.ctx, s.storage, pin, &mirror.Options{Now: a.Now, UnsafeLoopback: s.loopback, Quick: quick}, copies...)
+			report, err := mirror.Verify(a.ctx, s.storage, pin, &mirror.Options{Now: a.Now, UnsafeLoopback: s.loopback, Quick: quick, Progress: a.progress()}, copies...)
 			if err != nil {
 				return err
 			}
@@ -218,8 +218,8 @@ func (a *app) cloneCommand() *cobra.Command {
 					return err
 				}
 			}
-			files := 0
-			opt := &mirror.Options{Now: a.Now, UnsafeLoopback: loopback, Progress: func(p storage.Progress) { files = max(files, p.Files) },
+			files, show := 0, a.progress()
+			opt := &mirror.Options{Now: a.Now, UnsafeLoopback: loopback, Progress: func(p storage.Progress) { files = max(files, p.Files); show(p) },
 				Skipped: func(f mirror.Finding) { a.note("%s", f) }}
 			if err := mirror.Clone(a.ctx, to, src, pin, opt); err != nil {
 				return err
