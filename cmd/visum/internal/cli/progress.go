@@ -96,13 +96,13 @@ func (p *progress) line(x storage.Progress, now time.Time) string {
 	case x.Total < 0:
 		fmt.Fprintf(&b, "%s ", sizeText(x.Done))
 	}
-	b.WriteString(text.Name(x.Path))
 	if d := now.Sub(p.began); d >= time.Second {
-		fmt.Fprintf(&b, ", %s/s", sizeText(int64(float64(x.Done)/d.Seconds())))
+		fmt.Fprintf(&b, "%s/s ", sizeText(int64(float64(x.Done)/d.Seconds())))
 	}
 	if p.finished > 0 {
-		fmt.Fprintf(&b, ", %d files", p.finished)
+		fmt.Fprintf(&b, "%d files ", p.finished)
 	}
+	b.WriteString(text.Name(x.Path)) // last, since it may be cut off
 	return b.String()
 }
 

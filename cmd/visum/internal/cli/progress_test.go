@@ -28,8 +28,8 @@ func TestProgressLines(t *testing.T) {
 	p, b, clock := testProgress(0)
 	steps(p, clock, 2500*time.Millisecond)
 	p.clear()
-	want := " 20 % targets/demo/demo, 409.6 KiB/s\n 40 % targets/demo/demo, 409.6 KiB/s\n 60 % targets/demo/demo, 409.6 KiB/s\n" +
-		" 80 % targets/demo/demo, 409.6 KiB/s\n100 % targets/demo/demo, 409.6 KiB/s\n"
+	want := " 20 % 409.6 KiB/s targets/demo/demo\n 40 % 409.6 KiB/s targets/demo/demo\n 60 % 409.6 KiB/s targets/demo/demo\n" +
+		" 80 % 409.6 KiB/s targets/demo/demo\n100 % 409.6 KiB/s targets/demo/demo\n"
 	if b.String() != want {
 		t.Errorf("got %q", b.String())
 	}
