@@ -131,10 +131,11 @@ func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 	if err := b.check(ctx, "read", name, false); err != nil {
 		return nil, err
 	}
-	data, _, err := b.read(ctx, name, storage.MaxRead)
+	data, at, err := b.read(ctx, name, storage.MaxRead)
 	if err != nil {
 		return nil, failed("read", name, err)
 	}
+	b.remember(name, data, at.etag)
 	return data, nil
 }
 
@@ -253,8 +254,42 @@ func (b *Bucket) stat(ctx context.Context, name string) (info, error) {
 	return o.info, nil
 }
 
-// Replace implements [storage.Storage]. It takes one read, none if old is nil, and one
-// write.
+// lastRead is what the last Read of a file returned.
+type lastRead struct {
+	sum  [sha256.Size]byte
+	etag string
+}
+
+// remember keeps the ETag of a file that Replace may replace, for at most maxRemembered
+// files.
+func (b *Bucket) remember(name string, data []byte, etag string) {
+	if role, _ := layout.SplitRoleName(name); role != "" || strings.HasPrefix(name, "targets/") {
+		return // it never changes
+	}
+	b.readMu.Lock()
+	defer b.readMu.Unlock()
+	if len(b.lastReads) >= maxRemembered || b.lastReads == nil {
+		b.lastReads = map[string]lastRead{}
+	}
+	b.lastReads[name] = lastRead{sumOf(data), etag}
+}
+
+// remembered returns the ETag with which data was read, and forgets it; "" for none.
+func (b *Bucket) remembered(name string, data []byte) string {
+	b.readMu.Lock()
+	defer b.readMu.Unlock()
+	last, ok := b.lastReads[name]
+	delete(b.lastReads, name)
+	if !ok || last.sum != sumOf(data) {
+		return ""
+	}
+	return last.etag
+}
+
+const maxRemembered = 64
+
+// Replace implements [storage.Storage]. It takes one write, and one read before it unless
+// old is nil, or this handle has read old since its last Replace of the file.
 func (b *Bucket) Replace(ctx context.Context, name string, old, new []byte) error {
 	if err := b.check(ctx, "replace", name, true); err != nil {
 		return err
@@ -271,6 +306,12 @@ func (b *Bucket) Replace(ctx context.Context, name string, old, new []byte) erro
 func (b *Bucket) replace(ctx context.Context, name string, old, new []byte) error {
 	c := ifAbsent
 	if old != nil {
+		if etag := b.remembered(name, old); etag != "" {
+			// If the object was replaced since, it may still have the content old.
+			if err := b.put(ctx, name, bytesContent(bytes.Clone(new)), condition{etag}); !errors.Is(err, errLost) {
+				return err
+			}
+		}
 		now, at, err := b.read(ctx, name, int64(len(old)))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

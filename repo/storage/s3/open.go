@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -67,6 +68,9 @@ type Bucket struct {
 	pages  int32 // keys of one listing request
 	part   int   // bytes; larger files are sent in parts
 	span   int64 // bytes that one request copies inside the store
+
+	readMu    sync.Mutex
+	lastReads map[string]lastRead
 
 	probing    chan struct{} // held by the goroutine that uses the fields below
 	multipart  bool          // conditions of CompleteMultipartUpload are honoured
