@@ -26,6 +26,7 @@ func Main(ctx context.Context, p *Process) int {
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	cmd, err := root.ExecuteContextC(ctx)
+	a.bar.clear()
 	if err != nil && !errors.Is(err, errFound) {
 		fmt.Fprintf(p.Err, "visum: %s\n", text.Line(strings.TrimPrefix(err.Error(), "visum: ")))
 		if next := nextStep(err); next != "" {
