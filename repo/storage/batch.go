@@ -13,7 +13,8 @@ type Batcher interface {
 	//
 	// The error wraps [ErrConflict] and nothing was changed if a file that fn read, or
 	// found missing, has been changed by another process since, or if a change is not
-	// possible any more. Listings are not compared.
+	// possible any more. Listings are not compared. An error of fn also wraps ErrConflict if
+	// a file that it read has been changed since: this may be the cause of the error.
 	//
 	// The storage has the optional interfaces of this one. It is valid until Batch returns,
 	// for use by several goroutines. Its Batch method adds to the same changes: if the inner

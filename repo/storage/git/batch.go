@@ -3,6 +3,7 @@ package git
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"maps"
@@ -28,7 +29,7 @@ func (b *Branch) Batch(ctx context.Context, fn func(storage.Batched) error) erro
 	x := newBatch(b, nil, base)
 	if err := fn(x); err != nil {
 		x.end()
-		return err
+		return b.outdated(ctx, x, err)
 	}
 	x.end()
 	if len(x.ops) > 0 {
@@ -37,6 +38,22 @@ func (b *Branch) Batch(ctx context.Context, fn func(storage.Batched) error) erro
 		}
 	}
 	return x.runAfter()
+}
+
+// outdated adds [storage.ErrConflict] to the error of a function that may have failed
+// because its state of the branch is out of date, for example compared with a ledger.
+func (b *Branch) outdated(ctx context.Context, x *batch, err error) error {
+	if len(x.reads) == 0 || errors.Is(err, storage.ErrConflict) || ctx.Err() != nil {
+		return err
+	}
+	now, look := b.sync(ctx)
+	if look != nil {
+		return err
+	}
+	if _, moved := now.replay(x.reads, nil, b.clock()); moved != nil {
+		return fmt.Errorf("%w; %w", err, moved)
+	}
+	return err
 }
 
 // batch collects changes. It implements the same interfaces as Branch.

@@ -1,6 +1,8 @@
 package git
 
 import (
+	"bytes"
+	"compress/zlib"
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/ctxio"
+	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -57,6 +60,29 @@ func (b *Branch) store(ctx context.Context, content io.ReadSeeker) (oid string, 
 	return oid, nil
 }
 
+// smallBlob is the greatest size of objects that are written without a process of git.
+const smallBlob = 1 << 20
+
+// storeBytes is store for content in memory.
+func (b *Branch) storeBytes(ctx context.Context, data []byte) (oid string, err error) {
+	if len(data) > smallBlob {
+		return b.store(ctx, bytes.NewReader(data))
+	}
+	oid = blobOf(data)
+	path := filepath.Join(b.shared, "objects", oid[:2], oid[2:])
+	if now := time.Now(); os.Chtimes(path, now, now) == nil {
+		return oid, nil // as git does: a new time, so that it is not collected
+	}
+	var packed bytes.Buffer
+	z := zlib.NewWriter(&packed)
+	fmt.Fprintf(z, "blob %d\x00", len(data))
+	z.Write(data)
+	if err := errors.Join(z.Close(), durable.MkdirAll(filepath.Dir(path), 0o700)); err != nil {
+		return "", err
+	}
+	return oid, durable.WriteFile(path, packed.Bytes(), 0o444)
+}
+
 // blobOf is the name of the object with that content.
 func blobOf(data []byte) string {
 	h := sha1.New()
@@ -82,6 +108,14 @@ func (b *Branch) spool(ctx context.Context, r io.Reader) (file, error) {
 	}
 	if n > b.opt.MaxFile {
 		return file{}, fmt.Errorf("%w: more than %d bytes; GitHub refuses files of more than 100 MiB, other hosts have limits of their own (Options.MaxFile)", tuf.ErrTooLarge, b.opt.MaxFile)
+	}
+	if n <= smallBlob {
+		data := make([]byte, n)
+		if _, err := temp.ReadAt(data, 0); err != nil && err != io.EOF {
+			return file{}, err
+		}
+		oid, err := b.storeBytes(ctx, data)
+		return file{oid: oid, mode: "100644", size: n}, err
 	}
 	if _, err := temp.Seek(0, io.SeekStart); err != nil {
 		return file{}, err
@@ -284,7 +318,7 @@ func (b *Branch) replacing(ctx context.Context, old, new []byte) (o op, err erro
 	if old != nil {
 		o.old = blobOf(old)
 	}
-	o.file.oid, err = b.store(ctx, strings.NewReader(string(new)))
+	o.file.oid, err = b.storeBytes(ctx, new)
 	return o, err
 }
 

@@ -1,7 +1,6 @@
 package git
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -18,7 +17,10 @@ import (
 	"github.com/visum-dev/visum/repo/storage"
 )
 
-const maxRounds = 100 // of a commit that other publishers are faster than
+const (
+	maxRounds = 100 // of a commit that other publishers are faster than
+	maxStuck  = 10  // of them without a change of the branch
+)
 
 // head asks the host for the commit of the branch; "" if there is no branch.
 func (b *Branch) head(ctx context.Context) (string, error) {
@@ -158,6 +160,7 @@ func (b *Branch) commit(ctx context.Context, base *state, fresh bool, reads map[
 	if !fresh {
 		base = b.known() // another goroutine may have pushed
 	}
+	stuck, tried := 0, "" // rounds in which the host refused the push and the tip stayed
 	for round := range maxRounds {
 		if base == nil {
 			s, err := b.sync(ctx)
@@ -179,12 +182,19 @@ func (b *Branch) commit(ctx context.Context, base *state, fresh bool, reads map[
 			return err
 		}
 		next, err := b.pushCommit(ctx, base, v, now)
-		if err != nil {
-			return err
-		}
-		if next != nil {
+		if err == nil {
 			b.learn(next)
 			return nil
+		}
+		var lost *lostError
+		if !errors.As(err, &lost) {
+			return err
+		}
+		if stuck++; base.tip != tried {
+			stuck, tried = 0, base.tip
+		}
+		if stuck >= maxStuck {
+			return lost.err
 		}
 		base = nil // another publisher was faster
 		if round >= 3 {
@@ -214,7 +224,7 @@ func (s *state) replay(reads map[string]string, ops []op, now time.Time) (*view,
 	return v, nil
 }
 
-// pushCommit returns the new state, or nil if another publisher was faster.
+// pushCommit returns the new state, or a lostError.
 func (b *Branch) pushCommit(ctx context.Context, base *state, v *view, now time.Time) (*state, error) {
 	dir, done, err := b.scratch(base.tip)
 	if err != nil {
@@ -263,7 +273,7 @@ func (b *Branch) makeCommit(ctx context.Context, dir string, base *state, v *vie
 			continue
 		}
 		content := x.make()
-		oid, err := b.store(ctx, bytes.NewReader(content))
+		oid, err := b.storeBytes(ctx, content)
 		if err != nil {
 			return nil, err
 		}
@@ -326,11 +336,16 @@ func (s *state) with(v *view) map[string]file {
 
 var (
 	refusal = regexp.MustCompile(`(?m)^!\t\S*\t\[(remote )?rejected\] \((.*)\)$`)
-	busyRef = regexp.MustCompile(`(?i)cannot lock ref|failed to (update|lock)|incorrect old value|already exists|unable to (create|resolve)|fetch first|non-fast-forward|stale info`)
+	busyRef = regexp.MustCompile(`(?i)cannot lock ref|failed to (update|lock)|incorrect old value|already exists|unable to (create|resolve)|stale info`)
 )
 
+// lostError: another publisher was faster. err is the answer of the host.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string { return e.err.Error() }
+
 // afterPush finds out what a push did that reported an error: it may have taken effect
-// without an answer. The state is nil if another publisher was faster.
+// without an answer.
 func (b *Branch) afterPush(ctx context.Context, base, next *state, err error) (*state, error) {
 	unknown := func(why error) error {
 		return fmt.Errorf("it is unknown whether the push took effect: %w; the same command can be run again", why)
@@ -340,6 +355,10 @@ func (b *Branch) afterPush(ctx context.Context, base, next *state, err error) (*
 		return nil, unknown(err) // ctx has ended
 	}
 	said := refusal.FindSubmatch(failed.out)
+	refused := fmt.Errorf("%w: %w", ErrRefused, err)
+	if said != nil {
+		refused = fmt.Errorf("%w (%s): %s; check the rights of the credentials, and that the branch permits forced pushes", ErrRefused, clean(said[2]), failed.messages)
+	}
 	now, look := b.sync(ctx)
 	switch {
 	case look != nil && said == nil:
@@ -351,9 +370,9 @@ func (b *Branch) afterPush(ctx context.Context, base, next *state, err error) (*
 	case now.tip == base.tip && said == nil:
 		return nil, fmt.Errorf("the push failed: %w", err)
 	case now.tip == base.tip && !busyRef.Match(said[2]):
-		return nil, fmt.Errorf("%w (%s): %s; check the rights of the credentials and the protection of the branch at the host", ErrRefused, clean(said[2]), failed.messages)
+		return nil, refused
 	case said != nil, base.tip != "" && slices.Contains(now.chain, base.tip):
-		return nil, nil
+		return nil, &lostError{refused}
 	}
 	return nil, unknown(fmt.Errorf("the branch was replaced in the meantime: %w", err))
 }
