@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/visum-dev/visum/internal/githost"
 	"github.com/visum-dev/visum/repo/keys"
 )
 
@@ -52,8 +54,34 @@ func TestScripts(t *testing.T) {
 			}
 			slashed := filepath.ToSlash(path)
 			e.Setenv("SIGNER", "exec:/"+strings.TrimPrefix(slashed, "/"))
-			return bucket(e)
+			return errors.Join(bucket(e), gitHost(e))
 		}})
+}
+
+// gitHost starts a git host on this machine, with an empty repository and its pages.
+func gitHost(e *testscript.Env) error {
+	git, err := exec.LookPath("git")
+	if err != nil {
+		return nil // the scripts that need it are skipped
+	}
+	root, err := os.MkdirTemp("", "visum-host-")
+	if err != nil {
+		return err
+	}
+	e.Defer(func() { os.RemoveAll(root) })
+	host, err := githost.New(git, root)
+	if err != nil {
+		return err
+	}
+	if err := host.Init("kestrel"); err != nil {
+		return err
+	}
+	server := httptest.NewServer(host)
+	e.Defer(server.Close)
+	e.Setenv("HOST", root)
+	e.Setenv("BRANCH", "git:"+server.URL+"/kestrel.git#gh-pages")
+	e.Setenv("PAGES", server.URL+"/pages/kestrel/gh-pages/")
+	return nil
 }
 
 // bucket starts an object store on this machine, with an empty bucket.

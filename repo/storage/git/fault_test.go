@@ -54,15 +54,28 @@ type fault struct {
 // conflict that nothing changed.
 func TestFaults(t *testing.T) {
 	for _, op := range operations {
+		if !rawtuf.Long && op.name != "Create" && op.name != "Batch" {
+			continue
+		}
 		t.Run(op.name, func(t *testing.T) {
 			t.Parallel()
+			ready := prepare(t)
+			whole := ready.copy().open()
+			c := count(whole)
+			rawtuf.NoErr(t, op.call(t.Context(), whole))
+			n := len(c.all) + 3 // a fault makes further commands
+			if n < 5 || n > 40 {
+				t.Errorf("%d commands", n)
+			}
 			for _, x := range []fault{{"before", false, ""}, {"after", true, ""}, {"refused", false, "!\tx:refs/heads/pages\t[remote rejected] (hook declined)\n"},
 				{"refused, and done", true, "!\tx:refs/heads/pages\t[remote rejected] (cannot lock ref)\n"}} {
 				for _, once := range []bool{true, false} {
-					n := 1
-					for i := 0; i < n; i++ {
+					if !rawtuf.Long && !once && x.out == "" {
+						continue
+					}
+					for i := range n {
 						what := fmt.Sprintf("command %d %s, once: %t", i, x.name, once)
-						h := prepare(t)
+						h := ready.copy()
 						b := h.open()
 						b.wait = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 						k, run := 0, b.run
@@ -81,11 +94,6 @@ func TestFaults(t *testing.T) {
 							return &runError{what: c.args[0], out: c.out, err: errFault}
 						}
 						err := op.call(t.Context(), b)
-						if once {
-							n = max(n, k)
-						} else if n++; n > k {
-							n = k
-						}
 						b.run = run
 						switch got := h.state(); {
 						case err == nil && got != op.after:
@@ -100,9 +108,6 @@ func TestFaults(t *testing.T) {
 						if err := op.call(t.Context(), b); err != nil && !errors.Is(err, storage.ErrConflict) {
 							t.Errorf("%s: then: %v", what, err)
 						}
-					}
-					if n < 2 || n > 40 {
-						t.Errorf("%s: %d commands", x.name, n)
 					}
 				}
 			}

@@ -45,6 +45,15 @@ func prepare(t testing.TB) *host {
 	return h
 }
 
+// copy is another host with the same files.
+func (h *host) copy() *host {
+	h.t.Helper()
+	out := *h
+	out.dir = filepath.Join(memoryDir(h.t), "r.git")
+	rawtuf.NoErr(h.t, os.CopyFS(out.dir, os.DirFS(h.dir)))
+	return &out
+}
+
 // state is what the host has.
 func (h *host) state() string {
 	h.t.Helper()
@@ -97,8 +106,9 @@ func TestKilled(t *testing.T) {
 	for _, when := range []string{"before", "after"} {
 		t.Run(when, func(t *testing.T) {
 			t.Parallel()
+			ready := prepare(t)
 			for n := 1; ; n++ {
-				h, cache := prepare(t), memoryDir(t)
+				h, cache := ready.copy(), memoryDir(t)
 				out, err := job("kill", h.uri(), cache, when, fmt.Sprint(n)).CombinedOutput()
 				done := strings.Contains(string(out), "done")
 				if done != (err == nil) || strings.Contains(string(out), "FAIL") {

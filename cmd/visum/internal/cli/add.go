@@ -54,26 +54,28 @@ that needs the lowest processor is taken.`,
 			if err != nil {
 				return err
 			}
-			var added []string
-			d, err := s.Stage(a.ctx, func(tx *repo.Tx) error {
-				added = nil
-				for _, f := range files {
-					if err := addFile(tx, s.party, f); err != nil {
-						return err
+			return a.batch(s, func(s *site) error {
+				var added []string
+				d, err := s.Stage(a.ctx, func(tx *repo.Tx) error {
+					added = nil
+					for _, f := range files {
+						if err := addFile(tx, s.party, f); err != nil {
+							return err
+						}
+						added = append(added, f.path)
 					}
-					added = append(added, f.path)
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			if approve {
-				if d, err = a.approveOn(s, d, added); err != nil {
+					return nil
+				})
+				if err != nil {
 					return err
 				}
-			}
-			return a.finish(s, d, flags, added)
+				if approve {
+					if d, err = a.approveOn(s, d, added); err != nil {
+						return err
+					}
+				}
+				return a.finish(s, d, flags, added)
+			})
 		}}
 	f := cmd.Flags()
 	f.StringVar(&rel.Product, "product", "", "name of the product")
@@ -201,6 +203,9 @@ func (a *app) approveOn(s *site, d *repo.Draft, paths []string) (*repo.Draft, er
 		other, err := theirs.open()
 		if err != nil {
 			return nil, err
+		}
+		if s.outer != nil { // the files that were added are only there
+			other.Repo = repo.New(s.storage, other.cfg)
 		}
 		if d, err = other.LoadDraft(path); err != nil {
 			return nil, err

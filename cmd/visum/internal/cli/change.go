@@ -73,11 +73,13 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 	case a.dryRun:
 		return a.print(out, append(lines, "dry run: nothing was written")...)
 	case c.out != "":
-		if err := saveDraft(d, c.out); err != nil {
-			return err
-		}
-		out.Draft = c.out
-		return a.print(out, append(lines, fmt.Sprintf("draft in %s, digest %s; next: visum draft sign %s, then visum draft publish %s", text.Name(c.out), d.Digest(), c.out, c.out))...)
+		return s.published(func(*site) error { // the files that the draft lists are visible
+			if err := saveDraft(d, c.out); err != nil {
+				return err
+			}
+			out.Draft = c.out
+			return a.print(out, append(lines, fmt.Sprintf("draft in %s, digest %s; next: visum draft sign %s, then visum draft publish %s", text.Name(c.out), d.Digest(), c.out, c.out))...)
+		})
 	}
 	if len(out.Missing) > 0 {
 		return fmt.Errorf("%w: %s; --out FILE writes the draft for the other signers", repo.ErrUnsigned, out.Missing[0])
@@ -95,7 +97,7 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 		return err
 	}
 	out.Published = true
-	return a.printPublished(s, out, lines, added)
+	return s.published(func(s *site) error { return a.printPublished(s, out, lines, added) })
 }
 
 // printPublished says whether clients get what was published: a release is offered only

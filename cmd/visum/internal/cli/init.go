@@ -59,7 +59,7 @@ repository in the identity file. The other parties run visum join with the diges
 		}}
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "file with the charter document")
-	f.StringVar(&store, "repo", "", "directory of the repository, or s3://BUCKET/PREFIX")
+	f.StringVar(&store, "repo", "", "directory of the repository, s3://BUCKET/PREFIX, or git:REMOTE#BRANCH")
 	f.StringVar(&party, "party", "", "this party's name in the charter")
 	f.StringVarP(&out, "out", "o", "", "file for the draft")
 	return cmd

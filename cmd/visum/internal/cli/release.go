@@ -40,11 +40,13 @@ func (a *app) stage(flags changeFlags, edit func(tx *repo.Tx, party string) erro
 	if err != nil {
 		return err
 	}
-	d, err := s.Stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
-	if err != nil {
-		return err
-	}
-	return a.finish(s, d, flags, nil)
+	return a.batch(s, func(s *site) error {
+		d, err := s.Stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
+		if err != nil {
+			return err
+		}
+		return a.finish(s, d, flags, nil)
+	})
 }
 
 func (a *app) promoteCommand() *cobra.Command {
