@@ -138,6 +138,8 @@ var (
 	branchName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/+@-]{0,199}$`)
 	scpForm    = regexp.MustCompile(`^(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]+:[A-Za-z0-9_./~+@%-]+$`)
 	pathForm   = regexp.MustCompile(`^/[A-Za-z0-9_./~+@%-]*$`)
+	printable  = regexp.MustCompile(`^[!-~]{1,1000}$`)
+	helperForm = regexp.MustCompile(`^[A-Za-z0-9+.-]*::`) // git starts a program of that name
 	portForm   = regexp.MustCompile(`^[0-9]{0,5}$`)
 	hostForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)
 )
@@ -187,7 +189,7 @@ func goodBranch(s string) bool {
 // read files of this machine.
 func checkRemote(remote string, loopback, local bool) error {
 	kinds := errors.New("the remote is neither https://HOST/PATH nor ssh://USER@HOST/PATH nor USER@HOST:PATH")
-	if strings.Contains(remote, "::") || strings.HasPrefix(remote, "-") {
+	if helperForm.MatchString(remote) || !printable.MatchString(remote) || strings.HasPrefix(remote, "-") {
 		return kinds
 	}
 	scheme, _, isURL := strings.Cut(remote, "://")
