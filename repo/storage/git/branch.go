@@ -355,7 +355,7 @@ func (b *Branch) List(ctx context.Context, prefix string) iter.Seq2[storage.File
 // Size is how much a branch has. Hosts of pages limit it: GitHub Pages publishes sites of
 // at most 1 GB.
 type Size struct {
-	Files int   `json:"files"`
+	Files int   `json:"files"` // of all publishers and programs
 	Bytes int64 `json:"bytes"` // of all files, uncompressed
 }
 
