@@ -120,9 +120,14 @@ func TestCancelledDuringPush(t *testing.T) {
 	rawtuf.Program(t, "sh", "a shell")
 	h := prepare(t)
 	b := h.open()
-	fifo := h.dir + "/reached"
-	rawtuf.Run(t, "", rawtuf.Program(t, "mkfifo", "Debian's coreutils"), fifo)
-	h.hook("pre-receive", "echo here >"+fifo+"; sleep 1000")
+	fifo, alive := h.dir+"/reached", h.dir+"/alive"
+	rawtuf.Run(t, "", rawtuf.Program(t, "mkfifo", "Debian's coreutils"), fifo, alive)
+	h.hook("pre-receive", "exec 9>"+alive+"; echo here >"+fifo+"; sleep 1000")
+	ended := make(chan struct{})
+	go func() { // reads until the hook and what it started have ended
+		rawtuf.Run(t, "", rawtuf.Program(t, "cat", "Debian's coreutils"), alive)
+		close(ended)
+	}()
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		rawtuf.Run(t, "", rawtuf.Program(t, "cat", "Debian's coreutils"), fifo)
@@ -132,6 +137,7 @@ func TestCancelledDuringPush(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrConflict) {
 		t.Fatal(err)
 	}
+	<-ended
 	if got := h.state(); got != stateOld {
 		t.Errorf("the branch has %s", got)
 	}

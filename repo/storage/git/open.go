@@ -64,8 +64,8 @@ type Branch struct {
 	program string
 	dir     string   // the directory of the cache
 	shared  string   // the git directory for what needs no references
+	offline string   // the same without a remote: git fetches nothing there
 	env     []string // of every git process
-	config  [][2]string
 
 	busy   chan struct{} // held by the goroutine that pushes
 	mu     sync.Mutex
@@ -148,7 +148,7 @@ var (
 func (b *Branch) parseURI(uri string) error {
 	rest, ok := strings.CutPrefix(uri, "git:")
 	if !ok {
-		return errors.New("it must begin with git:")
+		return errors.New("it does not have the form git:REMOTE#BRANCH")
 	}
 	remote, branch, ok := strings.Cut(rest, "#")
 	if !ok || branch == "" {

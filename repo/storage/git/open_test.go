@@ -54,7 +54,7 @@ func TestEnvironment(t *testing.T) {
 	got := environment([]string{"PATH=/bin", "GIT_DIR=x", "git_exec_path=x", "GIT_SSH_COMMAND=ssh -i key", "GIT_ALLOW_PROTOCOL=ext", "GIT_PROXY_COMMAND=x", "GIT_CONFIG_PARAMETERS='a=b'", "GIT_AUTHOR_NAME=me",
 		"SSH_ASKPASS=x", "SSH_AUTH_SOCK=y", "LANGUAGE=de"}, [][2]string{{"credential.helper", "store"}})
 	text := "\n" + strings.Join(got, "\n") + "\n"
-	for _, want := range []string{"PATH=/bin", "GIT_SSH_COMMAND=ssh -i key", "GIT_AUTHOR_NAME=me", "GIT_COMMITTER_NAME=visum", "SSH_AUTH_SOCK=y", "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull,
+	for _, want := range []string{"PATH=/bin", "GIT_SSH_COMMAND=ssh -i key", "GIT_AUTHOR_NAME=me", "GIT_COMMITTER_NAME=visum", "SSH_AUTH_SOCK=y", "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
 		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=credential.helper", "GIT_CONFIG_VALUE_0=store"} {
 		if !strings.Contains(text, "\n"+want+"\n") {
 			t.Errorf("no %s", want)

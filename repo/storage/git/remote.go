@@ -91,10 +91,8 @@ func (b *Branch) learn(s *state) {
 // fetch gets the tip of the branch, which may be a newer one than tip by now. It is "" if
 // there is no branch any more.
 func (b *Branch) fetch(ctx context.Context, tip string, last *state) (string, error) {
-	if _, err := b.git(ctx, command{args: []string{"cat-file", "-e", tip + "^{tree}"}, env: noLazyFetch}); err == nil {
-		if _, err := b.git(ctx, command{args: []string{"ls-tree", "-r", "-t", "-z", tip}, env: noLazyFetch, limit: maxTree}); err == nil {
-			return tip, nil // an earlier process has fetched it, or made it
-		}
+	if b.has(ctx, tip) {
+		return tip, nil // an earlier process has fetched it, or made it
 	}
 	have := ""
 	if last != nil {
@@ -108,7 +106,7 @@ func (b *Branch) fetch(ctx context.Context, tip string, last *state) (string, er
 		return "", err
 	}
 	defer done()
-	_, err = b.git(ctx, command{dir: dir, args: []string{"fetch", "--quiet", "--depth=1", "--filter=" + filter, "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc",
+	_, err = b.git(ctx, command{dir: dir, args: []string{"fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc",
 		"origin", "+" + b.ref + ":refs/visum/new"}})
 	if err != nil {
 		if now, again := b.head(ctx); again == nil && now == "" {
@@ -122,22 +120,23 @@ func (b *Branch) fetch(ctx context.Context, tip string, last *state) (string, er
 	}
 	tip = strings.TrimSpace(string(out))
 	b.remember(tip)
+	b.collect(ctx, tip)
 	return tip, nil
 }
 
-// noLazyFetch keeps git from asking the host for a missing object. git before 2.45 ignores
-// it and asks.
-var noLazyFetch = []string{"GIT_NO_LAZY_FETCH=1"}
+// has reports whether the local copy has a commit and its tree. In the directory that has
+// a remote, git would fetch what is missing, object by object.
+func (b *Branch) has(ctx context.Context, tip string) bool {
+	_, err := b.git(ctx, command{dir: b.offline, args: []string{"ls-tree", "-r", "-t", "-z", tip}, limit: maxTree})
+	return err == nil
+}
 
 // remembered returns the commit that an earlier process has fetched: the host need not
 // send what it has.
 func (b *Branch) remembered(ctx context.Context) string {
 	data, err := readSmall(filepath.Join(b.dir, "tip"))
 	tip := strings.TrimSpace(string(data))
-	if err != nil || !oidForm.MatchString(tip) {
-		return ""
-	}
-	if _, err := b.git(ctx, command{args: []string{"ls-tree", "-r", "-t", "-z", tip}, env: noLazyFetch, limit: maxTree}); err != nil {
+	if err != nil || !oidForm.MatchString(tip) || !b.has(ctx, tip) {
 		return ""
 	}
 	return tip

@@ -3,15 +3,19 @@ package git
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/visum-dev/visum/internal/githost"
 	"github.com/visum-dev/visum/internal/rawtuf"
+	"github.com/visum-dev/visum/internal/repotest"
+	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -241,6 +245,43 @@ func TestHTTP(t *testing.T) {
 	if _, err := b.Read(t.Context(), "metadata/t"); err == nil || !strings.Contains(err.Error(), "network") {
 		t.Error(err)
 	}
+}
+
+// The number of HTTP requests of each act: the files that it needs come together.
+func TestRequests(t *testing.T) {
+	g, _ := web(t)
+	var n atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.Add(1); g.ServeHTTP(w, r) }))
+	t.Cleanup(s.Close)
+	w := repotest.Empty(t)
+	w.Now = time.Now().UTC().Truncate(time.Second)
+	b := openWeb(t, s.URL)
+	w.Elsewhere = b
+	w.Update(w.Define)
+	act := func(what string, most int64, fn func()) {
+		t.Helper()
+		n.Store(0)
+		begin := time.Now()
+		fn()
+		t.Logf("%s: %d requests, %s", what, n.Load(), time.Since(begin).Round(time.Millisecond))
+		if n.Load() > most {
+			t.Errorf("%s: %d requests, want at most %d", what, n.Load(), most)
+		}
+	}
+	open := w.Open()
+	act("a release", 6, func() {
+		rawtuf.NoErr(t, open.Update(t.Context(), func(tx *repo.Tx) error {
+			return tx.Add("vendor", "agent/1", strings.NewReader(random(3<<20)), repotest.Release("1"))
+		}))
+	})
+	act("a renewal", 6, func() { rawtuf.NoErr(t, w.Open().Renew(t.Context())) })
+	w.Elsewhere = openWeb(t, s.URL)
+	act("a renewal without a local copy", 10, func() { rawtuf.NoErr(t, w.Open().Renew(t.Context())) })
+	w.Elsewhere = b
+	act("a status after another publisher", 6, func() {
+		_, err := w.Open().Status(t.Context(), w.Now)
+		rawtuf.NoErr(t, err)
+	})
 }
 
 // A new commit is sent without the files that the host has, and a reader without the

@@ -214,7 +214,7 @@ func environment(environ []string, settings [][2]string) []string {
 		set("GIT_"+who+"_NAME", "visum")
 		set("GIT_"+who+"_EMAIL", "visum@localhost")
 	}
-	out = append(out, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_TERMINAL_PROMPT=0", "GCM_INTERACTIVE=never",
+	out = append(out, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+devNull, "GIT_TERMINAL_PROMPT=0", "GCM_INTERACTIVE=never",
 		"GIT_NO_REPLACE_OBJECTS=1", "GIT_OPTIONAL_LOCKS=0", "GIT_ATTR_NOSYSTEM=1", "GIT_CONFIG_COUNT="+strconv.Itoa(len(settings)))
 	for i, s := range settings {
 		out = append(out, fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", i, s[0]), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", i, s[1]))
@@ -262,19 +262,23 @@ func (b *Branch) userSettings(ctx context.Context) ([][2]string, error) {
 // prepare makes the directories of the local copy.
 func (b *Branch) prepare(ctx context.Context) error {
 	b.shared = filepath.Join(b.dir, "repository")
-	for _, dir := range []string{b.dir, b.shared, filepath.Join(b.shared, "objects"), filepath.Join(b.shared, "refs"), filepath.Join(b.dir, "run")} {
+	b.offline = filepath.Join(b.dir, "offline")
+	for _, dir := range []string{b.dir, b.shared, b.offline, filepath.Join(b.offline, "refs"), filepath.Join(b.shared, "objects"), filepath.Join(b.shared, "refs"), filepath.Join(b.dir, "run")} {
 		if err := durable.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
-	if err := b.writeGitDir(b.shared); err != nil {
+	if err := writeGitDir(b.shared, b.configFile()); err != nil {
 		return err
 	}
-	settings, err := b.userSettings(ctx)
+	if err := writeGitDir(b.offline, settings); err != nil {
+		return err
+	}
+	user, err := b.userSettings(ctx)
 	if err != nil {
 		return err
 	}
-	b.env = environment(os.Environ(), settings)
+	b.env = environment(os.Environ(), user)
 	b.sweep()
 	return nil
 }
@@ -290,8 +294,8 @@ func (b *Branch) sweep() {
 	}
 }
 
-func (b *Branch) writeGitDir(dir string) error {
-	for name, content := range map[string]string{"HEAD": "ref: refs/heads/none\n", "config": b.configFile()} {
+func writeGitDir(dir, config string) error {
+	for name, content := range map[string]string{"HEAD": "ref: refs/heads/none\n", "config": config} {
 		path := filepath.Join(dir, name)
 		if have, err := os.ReadFile(path); err == nil && string(have) == content {
 			continue
@@ -303,6 +307,9 @@ func (b *Branch) writeGitDir(dir string) error {
 	return nil
 }
 
+// devNull is the name that git has for it on every system.
+const devNull = "/dev/null"
+
 // configFile is the only configuration file that git reads. No setting starts a program.
 func (b *Branch) configFile() string {
 	quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(b.remote) + `"`
@@ -310,25 +317,31 @@ func (b *Branch) configFile() string {
 	if !isURL {
 		scheme = "ssh"
 	}
-	return `[core]
-	repositoryformatversion = 1
-	bare = true
-	hooksPath = ` + filepath.ToSlash(os.DevNull) + `
-	fsmonitor = false
-	attributesFile = ` + filepath.ToSlash(os.DevNull) + `
-	bigFileThreshold = 4m
-	logAllRefUpdates = false
-[extensions]
+	return settings + `[extensions]
 	partialClone = origin
 [remote "origin"]
 	url = ` + quoted + `
 	promisor = true
 	partialclonefilter = ` + filter + `
+[protocol "` + scheme + `"]
+	allow = always
+`
+}
+
+// filter leaves large files at the host until they are read.
+const filter = "blob:limit=1m"
+
+const settings = `[core]
+	repositoryformatversion = 1
+	bare = true
+	hooksPath = ` + devNull + `
+	fsmonitor = false
+	attributesFile = ` + devNull + `
+	bigFileThreshold = 4m
+	logAllRefUpdates = false
 [protocol]
 	allow = never
 	version = 2
-[protocol "` + scheme + `"]
-	allow = always
 [submodule]
 	recurse = false
 [fetch]
@@ -348,10 +361,6 @@ func (b *Branch) configFile() string {
 	lowSpeedLimit = 1000
 	lowSpeedTime = 60
 `
-}
-
-// filter leaves large files at the host until they are read.
-const filter = "blob:limit=1m"
 
 // scratch is a git directory for one call: references and the like of other processes
 // can neither be in its way nor be left behind by a killed one. Objects are shared.
