@@ -173,6 +173,38 @@ func TestPublishLosesRace(t *testing.T) {
 	}
 }
 
+// Calls that only read begin again if another process publishes a root in between: the
+// ledger that both share is then ahead of what they have read.
+func TestReadDuringPublish(t *testing.T) {
+	ctx, h := t.Context(), newHost(t)
+	b := h.open()
+	w := repotest.Empty(t)
+	w.Now, w.Elsewhere = time.Now().UTC().Truncate(time.Second), b
+	w.Update(w.Define)
+	w.Update(repotest.Add("0"))
+	other := w.Copy()
+	other.Keys, other.Ledger, other.Elsewhere = w.Keys, w.Ledger, h.open()
+	run := b.run
+	for what, call := range map[string]func(*repo.Repo) error{
+		"Status":  func(r *repo.Repo) error { _, err := r.Status(ctx, w.Now); return err },
+		"Pending": func(r *repo.Repo) error { _, err := r.Pending(ctx, "review"); return err },
+		"Pin":     func(r *repo.Repo) error { _, err := r.Pin(ctx); return err },
+	} {
+		r := w.Open()
+		b.run = func(ctx context.Context, x *command) error {
+			err := run(ctx, x)
+			if x.args[0] == "ls-remote" {
+				b.run = run
+				other.Update(func(tx *repo.Tx) error { tx.RenewRoot(); return nil })
+			}
+			return err
+		}
+		if err := call(r); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // The other process of the tests, see [job].
 func TestProcess(t *testing.T) {
 	args := strings.Split(os.Getenv("VISUM_GIT_TEST"), "|")
