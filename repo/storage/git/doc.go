@@ -27,8 +27,10 @@
 // ".nojekyll" at the top makes GitHub Pages serve files as they are. ".visum/index" in the
 // folder of the repository has a line for each file with its object, size and time of the
 // last write, which Remove compares; git has no such times. They are those of the clocks of
-// the publishers. Files are compared by their git object names (SHA-1); what clients accept
-// is decided by the sha256 in the metadata.
+// the publishers: a file of a publisher whose clock is behind can be removed earlier. Hosts
+// of pages serve both files too; they have nothing that is not public. Files are compared
+// by their git object names (SHA-1); what clients accept is decided by the sha256 in the
+// metadata.
 //
 // # Reading
 //
@@ -44,8 +46,8 @@
 // credential helpers of the user for passwords and tokens, as in a shell. There is no
 // prompt. ssh is started in batch mode, with the agent and the configuration of ssh; the
 // variables GIT_SSH_COMMAND, GIT_SSH and GIT_ASKPASS of the environment have their usual
-// meaning, other GIT_ variables have none, except names and addresses of author and
-// committer. Transports other than https and ssh are refused.
+// meaning, other GIT_ variables have none, except GIT_SSL_CAINFO, GIT_SSL_CAPATH, and the
+// names and addresses of author and committer. Transports other than https and ssh are refused.
 //
 // # Limits
 //
@@ -53,7 +55,7 @@
 // and Replace have the limit [storage.MaxRead]. Hosts limit whole branches too: see
 // [Branch.Size]. Names that git can't hold on every system, with an element ".git" or
 // "git~1", are refused. Repositories with SHA-256 object names are not supported. A
-// connection that transfers less than 1 kB/s for a minute ends; every call ends with its
+// connection over which nothing comes for five minutes ends; every call ends with its
 // context. If other publishers are faster 100 times, the error wraps ErrConflict.
 //
 // # Errors

@@ -208,7 +208,7 @@ func environment(environ []string, settings [][2]string) []string {
 		}
 	}
 	if !have["GIT_SSH"] {
-		set("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+		set("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=60 -o ServerAliveInterval=30 -o ServerAliveCountMax=10")
 	}
 	for _, who := range []string{"AUTHOR", "COMMITTER"} {
 		set("GIT_"+who+"_NAME", "visum")
@@ -358,8 +358,8 @@ const settings = `[core]
 	autoDetach = false
 	pruneExpire = 2.days.ago
 [http]
-	lowSpeedLimit = 1000
-	lowSpeedTime = 60
+	lowSpeedLimit = 1
+	lowSpeedTime = 300
 `
 
 // scratch is a git directory for one call: references and the like of other processes
