@@ -72,6 +72,7 @@ type Branch struct {
 	last   *state // the newest that is known; nil: none
 	pushes int
 
+	loose int // objects from which on unused ones are collected; git's own default
 	clock func() time.Time
 	wait  func(context.Context, time.Duration) error
 	run   func(context.Context, *command) error // [Branch.execute]; replaced by tests
@@ -103,7 +104,7 @@ const defaultMaxFile = 100 << 20
 // branch need not exist: the first write makes it. opt may be nil and is copied.
 func Open(ctx context.Context, uri string, opt *Options) (_ *Branch, err error) {
 	defer text.OneLine(&err)
-	b := &Branch{busy: make(chan struct{}, 1), clock: time.Now, wait: sleep}
+	b := &Branch{busy: make(chan struct{}, 1), loose: 6700, clock: time.Now, wait: sleep}
 	b.run = b.execute
 	if opt != nil {
 		b.opt = *opt

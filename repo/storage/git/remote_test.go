@@ -284,6 +284,24 @@ func TestRequests(t *testing.T) {
 	})
 }
 
+// A host without partial clones sends all files.
+func TestNoFilter(t *testing.T) {
+	h := newHost(t)
+	h.config("uploadpack.allowFilter", "false")
+	rawtuf.NoErr(t, h.open().Create(t.Context(), "targets/big", strings.NewReader(random(2<<20))))
+	b := h.open()
+	rawtuf.NoErr(t, b.Replace(t.Context(), "metadata/t", nil, []byte("1")))
+	f, err := b.Open(t.Context(), "targets/big")
+	rawtuf.NoErr(t, err)
+	defer f.Close()
+	if n, err := countBytes(f); err != nil || n != 2<<20 {
+		t.Fatal(n, err)
+	}
+	if got := h.state(); got != "metadata/t:1:1 targets/big:2097152" {
+		t.Error(got)
+	}
+}
+
 // A new commit is sent without the files that the host has, and a reader without the
 // large ones.
 func TestTransfer(t *testing.T) {

@@ -317,7 +317,7 @@ func (b *Branch) configFile() string {
 	if !isURL {
 		scheme = "ssh"
 	}
-	return settings + `[extensions]
+	return settings + fmt.Sprintf("[gc]\n\tauto = %d\n", b.loose) + `[extensions]
 	partialClone = origin
 [remote "origin"]
 	url = ` + quoted + `
