@@ -42,6 +42,14 @@ import (
 // [ErrPublished]. If no role delegates to one of its files, it wraps [tuf.ErrUntrusted].
 func (r *Repo) Diff(ctx context.Context, d *Draft) (changes []diff.Change, err error) {
 	defer text.OneLine(&err)
+	err = r.view(ctx, func(r *Repo) error {
+		changes, err = r.diff(ctx, d)
+		return err
+	})
+	return changes, err
+}
+
+func (r *Repo) diff(ctx context.Context, d *Draft) (changes []diff.Change, err error) {
 	x, err := r.compareTo(ctx, d, true)
 	if err != nil {
 		return nil, err

@@ -68,17 +68,24 @@ func (r *Repo) Pending(ctx context.Context, party string) ([]Pending, error) {
 // them, have signed them. draft may be nil and is not changed.
 func (r *Repo) PendingIn(ctx context.Context, party string, draft *Draft) (_ []Pending, err error) {
 	defer text.OneLine(&err)
-	tx, err := r.over(ctx, draft)
+	var out []Pending
+	err = r.view(ctx, func(r *Repo) error {
+		out = nil
+		tx, err := r.over(ctx, draft)
+		if err != nil {
+			return err
+		}
+		for _, c := range tx.layout().Classes {
+			list, err := tx.pending(c, party)
+			if err != nil {
+				return err
+			}
+			out = append(out, list...)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	var out []Pending
-	for _, c := range tx.layout().Classes {
-		list, err := tx.pending(c, party)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, list...)
 	}
 	slices.SortStableFunc(out, func(a, b Pending) int { return strings.Compare(a.Path, b.Path) })
 	return out, nil
@@ -304,14 +311,16 @@ type pendingFile struct {
 // wraps [ErrUnsigned]. draft is not changed.
 func (r *Repo) StageOn(ctx context.Context, draft *Draft, fn func(*Tx) error) (_ *Draft, err error) {
 	defer text.OneLine(&err)
-	tx, err := r.over(ctx, draft)
-	if err != nil {
-		return nil, err
-	}
-	if err := fn(tx); err != nil {
-		return nil, err
-	}
-	return r.stage(ctx, tx, draft)
+	return r.stageBatch(ctx, func(r *Repo) (*Draft, error) {
+		tx, err := r.over(ctx, draft)
+		if err != nil {
+			return nil, err
+		}
+		if err := fn(tx); err != nil {
+			return nil, err
+		}
+		return r.stage(ctx, tx, draft)
+	})
 }
 
 // over begins a transaction on the state after publication of d; nil: on the published

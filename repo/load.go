@@ -35,7 +35,10 @@ func (r *Repo) load(ctx context.Context) (*present, error) {
 	var before []byte // the timestamp of the previous read
 	for n := range maxReads {
 		p := &present{}
-		err := r.loadOnce(ctx, p)
+		err := r.view(ctx, func(r *Repo) error {
+			*p = present{}
+			return r.loadOnce(ctx, p)
+		})
 		if err == nil {
 			r.note(ctx, p)
 			return p, nil

@@ -39,22 +39,36 @@ type PruneOptions struct {
 // The storage must be a [storage.Lister] and a [storage.Remover]; otherwise the error wraps
 // [errors.ErrUnsupported]. Prune may run concurrently with publishers and other Prunes,
 // and may be interrupted at any point: no remaining file needs a removed one. A file
-// that a publisher writes again in the meantime stays. If the storage is a
+// that a publisher writes again in the meantime stays. On a [storage.Batcher] all files
+// are removed at once, and the error wraps [ErrConflict] if another process published in
+// the meantime. If the storage is a
 // [storage.Cleaner], Prune also removes what processes that died left there a week ago or
 // earlier.
 func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileInfo, err error) {
 	defer text.OneLine(&err)
-	lister, ok := r.storage.(storage.Lister)
-	remover, can := r.storage.(storage.Remover)
-	if !ok || !can {
-		return nil, fmt.Errorf("repo: the storage can't list and remove: %w", errors.ErrUnsupported)
-	}
 	var o PruneOptions
 	if opt != nil {
 		o = *opt
 	}
 	if o.Drafts <= 0 {
 		o.Drafts = r.cfg.Expiry.Release
+	}
+	var done []storage.FileInfo
+	err = r.batch(ctx, func(in *Repo) error {
+		done, err = in.prune(ctx, o)
+		return err
+	})
+	if _, ok := r.storage.(storage.Batcher); ok && err != nil {
+		return nil, err // nothing was removed
+	}
+	return done, err
+}
+
+func (r *Repo) prune(ctx context.Context, o PruneOptions) ([]storage.FileInfo, error) {
+	lister, ok := r.storage.(storage.Lister)
+	remover, can := r.storage.(storage.Remover)
+	if !ok || !can {
+		return nil, fmt.Errorf("repo: the storage can't list and remove: %w", errors.ErrUnsupported)
 	}
 	// Before the load: a file that is published after the load was written after this time,
 	// even if the machine sleeps in between.

@@ -31,12 +31,17 @@ import (
 // if this draft is already published; and [ErrConflict] if another process publishes at
 // the same time. Nothing has changed then, with one exception: if another process
 // publishes between the new root and its timestamp, the root stays, and the next Update
-// publishes its content.
+// publishes its content. On a [storage.Batcher] all files are written at once, and nothing
+// stays.
 func (r *Repo) Publish(ctx context.Context, d *Draft) (err error) {
 	defer text.OneLine(&err)
 	if missing := d.Missing(); len(missing) > 0 {
 		return &unsignedError{missing}
 	}
+	return r.batch(ctx, func(r *Repo) error { return r.publish(ctx, d) })
+}
+
+func (r *Repo) publish(ctx context.Context, d *Draft) error {
 	p, err := r.loadFor(ctx, d)
 	if err != nil {
 		return err
@@ -156,7 +161,7 @@ func (n *publication) finish(ctx context.Context) error {
 	if err := n.write(ctx, snapName, timestamp, snapshot); err != nil {
 		return err
 	}
-	return n.seePublished(ctx, timestamp, snapshot)
+	return storage.AfterCommit(n.repo.storage, func() error { return n.seePublished(ctx, timestamp, snapshot) })
 }
 
 // write writes all files to the storage. The order matters: every file is written

@@ -19,21 +19,23 @@ import (
 // wraps [ErrStale].
 func (r *Repo) StageRecovery(ctx context.Context, how RecoveryOptions, fn func(*Tx) error) (_ *Draft, err error) {
 	defer text.OneLine(&err)
-	p, err := r.load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	before, err := recoverable(p.chain, how.After)
-	if err != nil {
-		return nil, err
-	}
-	p.root = before
-	tx := r.newTx(ctx, p)
-	tx.recovering = &how
-	if err := fn(tx); err != nil {
-		return nil, err
-	}
-	return r.stage(ctx, tx, nil)
+	return r.stageBatch(ctx, func(r *Repo) (*Draft, error) {
+		p, err := r.load(ctx)
+		if err != nil {
+			return nil, err
+		}
+		before, err := recoverable(p.chain, how.After)
+		if err != nil {
+			return nil, err
+		}
+		p.root = before
+		tx := r.newTx(ctx, p)
+		tx.recovering = &how
+		if err := fn(tx); err != nil {
+			return nil, err
+		}
+		return r.stage(ctx, tx, nil)
+	})
 }
 
 // RenewRecovery makes the draft of a new statement for a published recovery. A

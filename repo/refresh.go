@@ -20,6 +20,10 @@ import (
 // content. It does not renew the root, which all parties must sign.
 func (r *Repo) Renew(ctx context.Context) (err error) {
 	defer text.OneLine(&err)
+	return r.batch(ctx, func(r *Repo) error { return r.renew(ctx) })
+}
+
+func (r *Repo) renew(ctx context.Context) error {
 	p, err := r.load(ctx)
 	if err != nil {
 		return err

@@ -21,42 +21,47 @@ import (
 // Update edits, signs with the configured signers and publishes, as one transaction.
 // The error wraps [ErrUnsigned] if signatures are missing; use [Repo.Stage] then. It
 // wraps [ErrConflict] if another process published in the meantime. Files that fn added
-// stay in the storage unlisted.
+// stay in the storage unlisted, unless it is a [storage.Batcher], where nothing changed.
 func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	defer text.OneLine(&err)
-	s := r.session()
-	defer func() {
-		if x, ok := s.storage.(*session); ok {
-			err = x.conflict(ctx, err)
+	return r.batch(ctx, func(r *Repo) (err error) {
+		s := r.session()
+		defer func() {
+			if x, ok := s.storage.(*session); ok {
+				err = x.conflict(ctx, err)
+			}
+			r.warm.end(err)
+		}()
+		d, err := s.Stage(ctx, fn)
+		if err != nil {
+			return err
 		}
-		r.warm.end(err)
-	}()
-	d, err := s.Stage(ctx, fn)
-	if err != nil {
+		err = s.Publish(ctx, d)
+		if errors.Is(err, ErrStale) || errors.Is(err, ErrPublished) { // the draft was made by this call
+			err = fmt.Errorf("%w: %w", ErrConflict, err)
+		}
 		return err
-	}
-	err = s.Publish(ctx, d)
-	if errors.Is(err, ErrStale) || errors.Is(err, ErrPublished) { // the draft was made by this call
-		err = fmt.Errorf("%w: %w", ErrConflict, err)
-	}
-	return err
+	})
 }
 
 // Stage edits and signs with the configured signers, without publishing. The draft is
 // empty if fn changed nothing. A first root from which [Repo.Pin] could not make a pin
 // is refused with an error that wraps [tuf.ErrCharter]; for later roots see
-// [Draft.Warnings].
+// [Draft.Warnings]. On a [storage.Batcher] the error also wraps [ErrConflict] if another
+// process published in the meantime.
 func (r *Repo) Stage(ctx context.Context, fn func(*Tx) error) (_ *Draft, err error) {
 	defer text.OneLine(&err)
-	p, err := r.load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tx := r.newTx(ctx, p)
-	if err := fn(tx); err != nil {
-		return nil, err
-	}
-	return r.stage(ctx, tx, nil)
+	return r.stageBatch(ctx, func(r *Repo) (*Draft, error) {
+		p, err := r.load(ctx)
+		if err != nil {
+			return nil, err
+		}
+		tx := r.newTx(ctx, p)
+		if err := fn(tx); err != nil {
+			return nil, err
+		}
+		return r.stage(ctx, tx, nil)
+	})
 }
 
 // stage makes a draft of the edits, on top of another draft if there is one, and signs

@@ -138,16 +138,20 @@ func (s *Status) String() string {
 // no key; CanSign reports what the configured signers can renew.
 func (r *Repo) Status(ctx context.Context, at time.Time) (_ *Status, err error) {
 	defer text.OneLine(&err)
-	for range maxReads {
-		p, err := r.load(ctx)
-		if err != nil {
-			return nil, err
+	var s *Status
+	err = r.view(ctx, func(r *Repo) error {
+		for range maxReads {
+			p, err := r.load(ctx)
+			if err != nil {
+				return err
+			}
+			if s, err = r.status(ctx, p, at); !errors.Is(err, ErrConflict) {
+				return err
+			}
 		}
-		if s, err := r.status(ctx, p, at); !errors.Is(err, ErrConflict) {
-			return s, err
-		}
-	}
-	return nil, errBusy
+		return errBusy
+	})
+	return s, err
 }
 
 func (r *Repo) status(ctx context.Context, p *present, at time.Time) (_ *Status, err error) {

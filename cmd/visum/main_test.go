@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/visum-dev/visum/internal/githost"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -127,7 +129,7 @@ func TestScripts(t *testing.T) {
 			if err := webServer(e); err != nil {
 				return err
 			}
-			return bucket(e)
+			return errors.Join(bucket(e), gitHost(e))
 		}})
 }
 
@@ -146,6 +148,32 @@ func pages(e *testscript.Env) error {
 	}
 	e.Setenv("GOPROXY", "off")
 	e.Setenv("GOFLAGS", "")
+	return nil
+}
+
+// gitHost starts a git host on this machine, with an empty repository and its pages.
+func gitHost(e *testscript.Env) error {
+	git, err := exec.LookPath("git")
+	if err != nil {
+		return nil // the scripts that need it are skipped
+	}
+	root, err := os.MkdirTemp("", "visum-host-")
+	if err != nil {
+		return err
+	}
+	e.Defer(func() { os.RemoveAll(root) })
+	host, err := githost.New(git, root)
+	if err != nil {
+		return err
+	}
+	if err := host.Init("kestrel"); err != nil {
+		return err
+	}
+	server := httptest.NewServer(host)
+	e.Defer(server.Close)
+	e.Setenv("HOST", root)
+	e.Setenv("BRANCH", "git:"+server.URL+"/kestrel.git#gh-pages")
+	e.Setenv("PAGES", server.URL+"/pages/kestrel/gh-pages/")
 	return nil
 }
 

@@ -69,9 +69,10 @@ func TestImportsRunOneWay(t *testing.T) {
 	}
 	refuse(t, "repo/storage", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	// Storages in object stores are imported by programs and link the SDK there only.
+	refuse(t, "repo/storage/git", module+"/client", module+"/client/", module+"/repo", module+"/repo/mirror", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/repo/signing", module+"/repo/storage/s3", module+"/examples/")
 	refuse(t, "repo/storage/s3", module+"/client", module+"/client/", module+"/repo", module+"/repo/mirror", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/repo/signing", module+"/examples/")
 	for _, dir := range []string{"client", "repo", "repo/storage", "repo/mirror", "repo/relocate", "repo/signing", "repo/drill", "tuf"} {
-		refuse(t, dir, module+"/repo/storage/s3", "github.com/aws/")
+		refuse(t, dir, module+"/repo/storage/git", module+"/repo/storage/s3", "github.com/aws/")
 	}
 	refuse(t, "repo/keys", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf/attestation", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")

@@ -72,6 +72,10 @@ func Bundle(ctx context.Context, w io.Writer, from storage.Storage, pin []byte, 
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}
+	return storage.Batch(ctx, from, func(from storage.Storage) error { return writeBundle(ctx, w, from, opened.Root(), opts) })
+}
+
+func writeBundle(ctx context.Context, w io.Writer, from storage.Storage, root *tuf.Root, opts *BundleOptions) error {
 	src := storage.SourceOf(from)
 	z := zip.NewWriter(w)
 	files := 0
@@ -134,7 +138,7 @@ func Bundle(ctx context.Context, w io.Writer, from storage.Storage, pin []byte, 
 		})
 	}
 	s.RootsOnly = !opts.Metadata && opts.Targets == nil
-	if err := s.Conflict(ctx, s.Run(ctx, opened.Root())); err != nil {
+	if err := s.Conflict(ctx, s.Run(ctx, root)); err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}
 	if err := z.Close(); err != nil || opts.Report == nil || s.Snapshot == nil {

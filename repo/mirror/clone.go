@@ -36,10 +36,24 @@ func Clone(ctx context.Context, to storage.Storage, from storage.Source, pin []b
 	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}
-	c := walk.NewCopier(from, to, opt.tuf(), opened.Root())
-	c.Progress, c.Skipped = opt.progress, opt.skip
-	if err := c.Run(ctx); err != nil {
+	err = oneState(ctx, from, func(from storage.Source) error {
+		return storage.Batch(ctx, to, func(to storage.Storage) error {
+			c := walk.NewCopier(from, to, opt.tuf(), opened.Root())
+			c.Progress, c.Skipped = opt.progress, opt.skip
+			return c.Run(ctx)
+		})
+	})
+	if err != nil {
 		return fmt.Errorf("mirror: %w", err)
 	}
 	return nil
+}
+
+// oneState calls fn with the source, in one state if it is a [storage.Batcher].
+func oneState(ctx context.Context, from storage.Source, fn func(storage.Source) error) error {
+	s, ok := from.(storage.Storage)
+	if !ok {
+		return fn(from)
+	}
+	return storage.Batch(ctx, s, func(s storage.Storage) error { return fn(storage.SourceOf(s)) })
 }

@@ -27,6 +27,14 @@ const maxFound = 1 << 16
 // [storage.ErrConflict]; call FindBytes again.
 func FindBytes(ctx context.Context, from storage.Source, pin []byte, sums []string, opts *Options) (paths map[string][]string, err error) {
 	defer text.OneLine(&err)
+	err = oneState(ctx, from, func(from storage.Source) error {
+		paths, err = findBytes(ctx, from, pin, sums, opts)
+		return err
+	})
+	return paths, err
+}
+
+func findBytes(ctx context.Context, from storage.Source, pin []byte, sums []string, opts *Options) (paths map[string][]string, err error) {
 	opened, err := tuf.OpenPin(pin, opts.tuf())
 	if err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)

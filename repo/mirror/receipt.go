@@ -52,6 +52,14 @@ type ReceiptOptions struct {
 // the call, the error wraps [storage.ErrConflict]; call Receipt again.
 func Receipt(ctx context.Context, from storage.Source, pin []byte, target string, opts *ReceiptOptions) (data []byte, err error) {
 	defer text.OneLine(&err)
+	err = oneState(ctx, from, func(from storage.Source) error {
+		data, err = makeReceipt(ctx, from, pin, target, opts)
+		return err
+	})
+	return data, err
+}
+
+func makeReceipt(ctx context.Context, from storage.Source, pin []byte, target string, opts *ReceiptOptions) (data []byte, err error) {
 	if opts == nil {
 		opts = &ReceiptOptions{}
 	}

@@ -48,6 +48,15 @@ func Verify(ctx context.Context, s storage.Storage, pin []byte, opt *Options, co
 	if err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
+	var report *Report
+	err = storage.Batch(ctx, s, func(s storage.Storage) error {
+		report, err = verify(ctx, s, opened.Root(), opt, copies)
+		return err
+	})
+	return report, err
+}
+
+func verify(ctx context.Context, s storage.Storage, root *tuf.Root, opt *Options, copies []Mirror) (*Report, error) {
 	mirrors := append([]Mirror{{Source: storage.SourceOf(s)}}, copies...)
 	for i := range copies {
 		if copies[i].Name == "" {
@@ -62,7 +71,7 @@ func Verify(ctx context.Context, s storage.Storage, pin []byte, opt *Options, co
 		if err := v.listTargets(ctx); err != nil {
 			return nil, err
 		}
-		report, err := v.run(ctx, opened.Root())
+		report, err := v.run(ctx, root)
 		if err != nil || report.Err() == nil || !v.walker.Moved(ctx) {
 			return report, err
 		}

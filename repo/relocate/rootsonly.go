@@ -10,6 +10,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
 )
 
@@ -26,6 +27,10 @@ func PublishRootsOnly(ctx context.Context, r *repo.Repo, to repo.Storage) error 
 	if err != nil {
 		return err
 	}
+	return storage.Batch(ctx, to, func(to storage.Storage) error { return writeRootsOnly(ctx, to, files) })
+}
+
+func writeRootsOnly(ctx context.Context, to storage.Storage, files []storage.File) error {
 	if _, err := to.Read(ctx, layout.TimestampName); err == nil {
 		return fmt.Errorf("relocate: %w: the roots-only copy has content, which clients would get for ever: use an empty folder", ErrLocations)
 	} else if !errors.Is(err, fs.ErrNotExist) {

@@ -2,7 +2,7 @@
 // is safe for a repository with several concurrent publishers.
 //
 // It requires the three methods only, and tests [storage.Source], [storage.Lister],
-// [storage.Remover] and [storage.Copier] if the storage implements them. It takes a few
+// [storage.Remover], [storage.Copier] and [storage.Batcher] if the storage implements them. It takes a few
 // seconds on a local disk, and writes some megabytes that it does not remove. It can't
 // test that a change survives a power failure or a killed process, and it does not test
 // that Read refuses more than [storage.MaxRead] bytes, because such a file would have
@@ -52,6 +52,9 @@ func Run(t *testing.T, open func(t *testing.T) storage.Storage) {
 		{"Remover", remover},
 		{"RemoveOrCreate", removeOrCreate},
 		{"Copier", copier},
+		{"Batcher", batcher},
+		{"BatchInner", batchInner},
+		{"BatchRace", batchRace},
 	} {
 		t.Run(x.name, func(t *testing.T) { x.test(t, open(t)) })
 	}

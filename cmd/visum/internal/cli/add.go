@@ -54,35 +54,37 @@ that needs the lowest processor is taken.`,
 			if err != nil {
 				return err
 			}
-			var added []string
-			d, err := s.stage(a.ctx, func(tx *repo.Tx) error {
-				added = nil
-				for _, f := range files {
-					if err := addFile(tx, s.party, f); err != nil {
+			return a.batch(s, func(s *site) error {
+				var added []string
+				d, err := s.stage(a.ctx, func(tx *repo.Tx) error {
+					added = nil
+					for _, f := range files {
+						if err := addFile(tx, s.party, f); err != nil {
+							return err
+						}
+						added = append(added, f.path)
+					}
+					return nil
+				})
+				if err != nil {
+					return err
+				}
+				if approve && !a.dryRun {
+					if flags.out == "" && !flags.publish {
+						if err := a.showAndAsk(s, d, "approve and publish?"); err != nil {
+							return err
+						}
+						flags.publish = true
+					}
+					if err := a.signOwn(s, d); err != nil {
 						return err
 					}
-					added = append(added, f.path)
+					if d, err = a.approveOn(s, d, added); err != nil {
+						return err
+					}
 				}
-				return nil
+				return a.finish(s, d, flags, added)
 			})
-			if err != nil {
-				return err
-			}
-			if approve && !a.dryRun {
-				if flags.out == "" && !flags.publish {
-					if err := a.showAndAsk(s, d, "approve and publish?"); err != nil {
-						return err
-					}
-					flags.publish = true
-				}
-				if err := a.signOwn(s, d); err != nil {
-					return err
-				}
-				if d, err = a.approveOn(s, d, added); err != nil {
-					return err
-				}
-			}
-			return a.finish(s, d, flags, added)
 		}}
 	f := cmd.Flags()
 	f.StringVar(&rel.Product, "product", "", "name of the product")
@@ -206,10 +208,13 @@ func (a *app) approveOn(s *site, d *repo.Draft, paths []string) (*repo.Draft, er
 		if err := saveDraft(d, path); err != nil {
 			return nil, err
 		}
-		theirs := &app{Process: a.Process, ctx: a.ctx, identity: a.identity, folder: a.folder, as: party, passFile: a.passFile, tokens: a.tokens}
+		theirs := &app{Process: a.Process, ctx: a.ctx, identity: a.identity, folder: a.folder, as: party, passFile: a.passFile, typed: a.typed, tokens: a.tokens}
 		other, err := theirs.open()
 		if err != nil {
 			return nil, err
+		}
+		if s.outer != nil { // the files that were added are only there
+			other.Repo = repo.New(s.storage, other.cfg)
 		}
 		if d, err = other.LoadDraft(path); err != nil {
 			return nil, err

@@ -73,11 +73,13 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 		if err := a.signOwn(s, d); err != nil {
 			return err
 		}
-		if err := saveDraft(d, c.out); err != nil {
-			return err
-		}
-		out.Draft = c.out
-		return a.print(out, append(lines, fmt.Sprintf("draft in %s, digest %s; next: visum draft sign %s, then visum draft publish %s", text.Name(c.out), d.Digest(), c.out, c.out))...)
+		return s.published(func(*site) error { // the files that the draft lists are visible
+			if err := saveDraft(d, c.out); err != nil {
+				return err
+			}
+			out.Draft = c.out
+			return a.print(out, append(lines, fmt.Sprintf("draft in %s, digest %s; next: visum draft sign %s, then visum draft publish %s", text.Name(c.out), d.Digest(), c.out, c.out))...)
+		})
 	}
 	if len(out.Missing) > 0 {
 		return fmt.Errorf("%w: %s; --out FILE writes the draft for the other signers", repo.ErrUnsigned, out.Missing[0])
@@ -98,7 +100,7 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 		return err
 	}
 	out.Published = true
-	return a.printPublished(s, out, lines, added)
+	return s.published(func(s *site) error { return a.printPublished(s, out, lines, added) })
 }
 
 // signOwn signs a draft that was staged here.
@@ -166,11 +168,13 @@ func (a *app) change(flags changeFlags, edit func(tx *repo.Tx, party string) err
 	if err != nil {
 		return err
 	}
-	d, err := s.stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
-	if err != nil {
-		return err
-	}
-	return a.finish(s, d, flags, nil)
+	return a.batch(s, func(s *site) error {
+		d, err := s.stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
+		if err != nil {
+			return err
+		}
+		return a.finish(s, d, flags, nil)
+	})
 }
 
 // showAndAsk shows what a draft changes and asks.

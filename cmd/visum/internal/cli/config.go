@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -154,6 +155,11 @@ func (a *app) readIdentity() (*identity, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	for _, r := range id.Repositories {
+		if uri.MatchString(r.Ledger) {
+			return nil, usage("%s: ledger %s: a ledger is a directory that only this party can write; it is never at a URI, such as a branch that others can write too", text.Name(path), text.Quote(r.Ledger))
+		}
+	}
 	seen := map[string]bool{}
 	for _, k := range id.Keys {
 		if k.Label == "" || k.URI == "" || seen[k.Label] {
@@ -163,6 +169,9 @@ func (a *app) readIdentity() (*identity, error) {
 	}
 	return id, id.checkAutomation(path)
 }
+
+// uri matches what is no path; one letter is a drive of Windows.
+var uri = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+:`)
 
 // path returns a path of the identity file as an absolute one, or relative to the
 // working directory.

@@ -62,7 +62,7 @@ another machine or token when the first users depend on it.`,
 		}}
 	f := cmd.Flags()
 	f.StringVar(&x.from, "from", "", "file with the charter document, instead of the questions")
-	f.StringVar(&x.store, "repo", "", "directory of the repository, or s3://BUCKET/PREFIX")
+	f.StringVar(&x.store, "repo", "", "directory of the repository, s3://BUCKET/PREFIX, or git:REMOTE#BRANCH")
 	f.StringVarP(&x.out, "out", "o", "", "file for the draft")
 	f.StringVar(&x.product, "product", "", "name of the product; its targets are below PRODUCT/")
 	f.StringVar(&x.url, "url", "", "address at which clients find the repository: https://HOST/PATH/")

@@ -22,6 +22,7 @@ import (
 	"github.com/visum-dev/visum/repo/keys/exec"
 	"github.com/visum-dev/visum/repo/keys/hashivault"
 	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/repo/storage/git"
 	"github.com/visum-dev/visum/repo/storage/s3"
 	"github.com/visum-dev/visum/tuf"
 )
@@ -44,6 +45,7 @@ type site struct {
 	me       identityRepo // the entry of the identity
 	signers  []tuf.Signer
 	labels   map[string]string // of the signers, by key id
+	outer    *site             // that of which this one is a batch; nil: none
 }
 
 // open returns the repository of the working folder with the keys of the identity.
@@ -191,6 +193,37 @@ func (s *site) missing(d *repo.Draft) (out []repo.Missing) {
 	return out
 }
 
+// batch calls fn with a site whose changes become visible at once, if the storage can do
+// that. A dry run leaves the storage as it is then.
+func (a *app) batch(s *site, fn func(*site) error) error {
+	if _, ok := s.storage.(storage.Batcher); !ok {
+		return fn(s)
+	}
+	dry := errors.New("dry run")
+	err := storage.Batch(a.ctx, s.storage, func(in storage.Storage) error {
+		inner := *s
+		inner.storage, inner.Repo, inner.outer = in, repo.New(in, s.cfg), s
+		if err := fn(&inner); err != nil || !a.dryRun {
+			return err
+		}
+		return dry
+	})
+	if errors.Is(err, dry) {
+		return nil
+	}
+	return err
+}
+
+// published calls fn with the site when what was published is visible.
+func (s *site) published(fn func(*site) error) error {
+	return storage.AfterCommit(s.storage, func() error {
+		if s.outer != nil {
+			return fn(s.outer)
+		}
+		return fn(s)
+	})
+}
+
 // anchor returns the pin of the identity file, or one of the newest root, which the ledger
 // vouches for.
 func (s *site) anchor(ctx context.Context) ([]byte, error) {
@@ -203,11 +236,15 @@ func (s *site) anchor(ctx context.Context) ([]byte, error) {
 	return s.Pin(ctx)
 }
 
-// openStorage opens a storage: a directory by its path, or a bucket by its URI.
+// openStorage opens a storage: a directory by its path, or a bucket or a branch by its
+// URI. A remote with http: on this machine is permitted as for buckets; a branch of a
+// directory is not, since git would run its hooks.
 func (a *app) openStorage(uri string, readOnly bool) (storage.Storage, error) {
 	switch scheme, _, ok := strings.Cut(uri, ":"); {
 	case ok && scheme == "s3":
 		return s3.Open(a.ctx, uri, &s3.Options{ReadOnly: readOnly})
+	case ok && scheme == "git":
+		return git.Open(a.ctx, uri, &git.Options{ReadOnly: readOnly, UnsafeLoopback: true})
 	case ok && len(scheme) > 1 && scheme != "file": // one letter: a drive of Windows
 		return nil, usage("%s: storages of this kind are not supported", text.Quote(uri))
 	}

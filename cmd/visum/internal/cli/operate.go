@@ -13,6 +13,7 @@ import (
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/repo/storage/git"
 )
 
 // dueRole is a role in the output of status.
@@ -51,7 +52,17 @@ func (a *app) statusCommand() *cobra.Command {
 			for _, d := range st.Due {
 				due = append(due, dueRole{d.Role, d.Version, d.Party, d.Expires, d.Urgency.String(), d.CanSign, d.Needs})
 			}
-			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": append([]repo.Event{}, st.Dates...), "unfinished": st.Unfinished, "alarms": append([]repo.Alarm{}, st.Alarms...), "ahead_seconds": int64(st.Ahead / time.Second)}, text.Line(stopLine(st)), st.String()); err != nil {
+			out := map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": append([]repo.Event{}, st.Dates...), "unfinished": st.Unfinished, "alarms": append([]repo.Alarm{}, st.Alarms...), "ahead_seconds": int64(st.Ahead / time.Second)}
+			lines := []string{text.Line(stopLine(st)), st.String()}
+			if b, ok := s.storage.(*git.Branch); ok {
+				size, err := b.Size(a.ctx)
+				if err != nil {
+					return err
+				}
+				out["storage"] = size
+				lines = append(lines, fmt.Sprintf("storage: %d files, %.1f MB; GitHub Pages publishes at most 1000 MB", size.Files, float64(size.Bytes)/1e6))
+			}
+			if err := a.print(out, lines...); err != nil {
 				return err
 			}
 			if st.Urgency() > repo.UrgencyFine || st.Unfinished {
@@ -189,8 +200,8 @@ func (a *app) pruneCommand() *cobra.Command {
 func (a *app) cloneCommand() *cobra.Command {
 	var pinFile string
 	var loopback bool
-	cmd := &cobra.Command{Use: "clone FROM TO", Short: "Update a directory or bucket to a verified mirror of a repository", Args: cobra.ExactArgs(2),
-		Long: "clone verifies everything from the pin on before it writes it. FROM is a base URL, whose metadata/ and\ntargets/ are read, or a directory or s3://BUCKET/PREFIX, as TO is.",
+	cmd := &cobra.Command{Use: "clone FROM TO", Short: "Update a directory, bucket or branch to a verified mirror of a repository", Args: cobra.ExactArgs(2),
+		Long: "clone verifies everything from the pin on before it writes it. FROM is a base URL, whose metadata/ and\ntargets/ are read, or a directory, s3://BUCKET/PREFIX or git:REMOTE#BRANCH, as TO is.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			pin, err := readPin(pinFile)
 			if err != nil {
@@ -201,7 +212,7 @@ func (a *app) cloneCommand() *cobra.Command {
 				return err
 			}
 			to := storage.Storage(storage.Dir(args[1]))
-			if strings.HasPrefix(args[1], "s3:") {
+			if strings.HasPrefix(args[1], "s3:") || strings.HasPrefix(args[1], "git:") {
 				if to, err = a.openStorage(args[1], false); err != nil {
 					return err
 				}
