@@ -42,6 +42,8 @@
 //     github.com/aws/smithy-go: repo/storage/s3 and repo/keys/awskms only, which no other
 //     package but the tool imports. github.com/johannesboyne/gofakes3 is the object
 //     store of their tests.
+//   - github.com/miekg/pkcs11: repo/keys/pkcs11 only, and only in builds with cgo. It calls
+//     the C functions of the standard, for which there is no other maintained binding.
 //   - github.com/sigstore/sigstore, google.golang.org/protobuf: used by go-tuf, and by
 //     a test that signs as go-tuf does. The versions are pinned: they refuse malformed
 //     ed25519 keys, build with Go 1.26 and have few dependencies.

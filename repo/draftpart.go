@@ -173,15 +173,15 @@ func typeOf(role string) string {
 
 // Missing describes the missing signatures of one threshold.
 type Missing struct {
-	Role   string   // the file; "ROLE.b-*" for all hash bins that lack the same signatures
-	Files  int      // number of files that lack the same signatures
-	Who    string   // the party or the role whose keys must sign, as the draft states
-	Have   int      // signatures of distinct keys
-	Want   int      // the threshold
-	KeyIDs []string // the keys that may still sign
+	Role   string   `json:"role"`    // the file; "ROLE.b-*" for all hash bins that lack the same signatures
+	Files  int      `json:"files"`   // number of files that lack the same signatures
+	Who    string   `json:"who"`     // the party or the role whose keys must sign, as the draft states
+	Have   int      `json:"have"`    // signatures of distinct keys
+	Want   int      `json:"want"`    // the threshold
+	KeyIDs []string `json:"key_ids"` // the keys that may still sign
 	// Labels has the quoted label and the first digits of the id of each of the keys that
 	// is in [Config].Labels. It is empty for a draft that was opened without a handle.
-	Labels []string
+	Labels []string `json:"labels,omitempty"`
 }
 
 // unsignedError reports the missing signatures of a draft. It wraps [ErrUnsigned].

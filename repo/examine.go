@@ -23,37 +23,37 @@ import (
 // differently, with what a reviewer needs to examine it. [Repo.OpenPending] returns its
 // bytes. If Recalled or Refused is set, the party has already decided.
 type Pending struct {
-	Path     string       // of the target
-	Name     string       // of the file in storage and below a location
-	Length   int64        // in bytes
-	SHA256   string       // lower-case hex
-	Release  *tuf.Release // Changes reports invalid fields; nil for a target without release data
-	ListedBy []string     // roles that list this version of the entry, in the order of the class
+	Path     string       `json:"path"`              // of the target
+	Name     string       `json:"name"`              // of the file in storage and below a location
+	Length   int64        `json:"length"`            // in bytes
+	SHA256   string       `json:"sha256"`            // lower-case hex
+	Release  *tuf.Release `json:"release,omitempty"` // Changes reports invalid fields; nil for a target without release data
+	ListedBy []string     `json:"listed_by"`         // roles that list this version of the entry, in the order of the class
 	// Previous is the release that the party approved before this one: the highest
 	// lower version of the same product, channel and platform; nil if there is none.
-	Previous *Target
+	Previous *Target `json:"previous,omitempty"`
 	// Changes is human-readable. It describes the differences from Previous, what the
 	// party already lists under the path, other paths with the same bytes, other bytes
 	// for the same release, and any invalid release data, which makes approval
 	// impossible.
-	Changes []string
+	Changes []string `json:"changes,omitempty"`
 	// Refused is the party's latest statement on these bytes if that is a refusal:
 	// published, in the draft, or recorded in the ledger (then At is zero). Its Path
 	// may differ. [Tx.Approve] needs a reason to reinstate the bytes.
-	Refused *attestation.Refusal
+	Refused *attestation.Refusal `json:"refused,omitempty"`
 	// Recalled is the party's recall of these bytes under any path: published, in the
 	// draft, or recorded in the ledger (then At is zero). Class and Version are not
 	// set. [Tx.Approve] needs a reason to reinstate the bytes.
-	Recalled *tuf.Recall
+	Recalled *tuf.Recall `json:"recalled,omitempty"`
 }
 
 // Target is a target as a party lists it.
 type Target struct {
-	Path    string       // of the target
-	Name    string       // of the file in storage and below a location
-	Length  int64        // in bytes
-	SHA256  string       // lower-case hex
-	Release *tuf.Release // nil for a target without release data
+	Path    string       `json:"path"`              // of the target
+	Name    string       `json:"name"`              // of the file in storage and below a location
+	Length  int64        `json:"length"`            // in bytes
+	SHA256  string       `json:"sha256"`            // lower-case hex
+	Release *tuf.Release `json:"release,omitempty"` // nil for a target without release data
 }
 
 // Pending returns the targets that wait for the party's decision, sorted by path, with

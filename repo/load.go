@@ -245,6 +245,9 @@ func (r *Repo) note(ctx context.Context, p *present) {
 // interrupted publish may have left a file that no snapshot lists. freeVersion checks
 // only for existence, because the content of such files is not trusted.
 func (r *Repo) freeVersion(ctx context.Context, role string, n int64) (int64, error) {
+	if r.updates && r.warm.published.Load() {
+		return n, nil
+	}
 	src := storage.SourceOf(r.storage)
 	for range maxSkip {
 		if err := ctx.Err(); err != nil {

@@ -39,7 +39,9 @@ type PruneOptions struct {
 // The storage must be a [storage.Lister] and a [storage.Remover]; otherwise the error wraps
 // [errors.ErrUnsupported]. Prune may run concurrently with publishers and other Prunes,
 // and may be interrupted at any point: no remaining file needs a removed one. A file
-// that a publisher writes again in the meantime stays.
+// that a publisher writes again in the meantime stays. If the storage is a
+// [storage.Cleaner], Prune also removes what processes that died left there a week ago or
+// earlier.
 func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileInfo, err error) {
 	defer text.OneLine(&err)
 	lister, ok := r.storage.(storage.Lister)
@@ -113,8 +115,16 @@ func (r *Repo) Prune(ctx context.Context, opt *PruneOptions) (_ []storage.FileIn
 			}
 		}
 	}
+	if c, ok := r.storage.(storage.Cleaner); ok && !o.DryRun {
+		if _, err := c.Clean(ctx, now.Add(-cleanAge)); err != nil {
+			return done, fmt.Errorf("repo: %w", err)
+		}
+	}
 	return done, nil
 }
+
+// cleanAge is longer than any write takes.
+const cleanAge = 7 * 24 * time.Hour
 
 type pruner struct {
 	repo    *Repo

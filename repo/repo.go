@@ -12,23 +12,27 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// Repo is a handle on a repository. It caches no metadata between calls; any number of
-// handles and processes may use one Storage. Its methods are safe for concurrent use.
+// Repo is a handle on a repository. Between calls of [Repo.Update] it keeps metadata files
+// that never change, at most 32 MiB; other calls cache no metadata. Any number of handles and processes may use one Storage. Its methods are safe for concurrent use.
 type Repo struct {
 	storage storage.Storage
 	ledger  signing.Ledger
 	pinned  *pinned
 	cfg     Config
 	heals   [][]byte // the roots of the fork that the current draft heals; nil: none
+	warm    *warmth  // for Update
+	updates bool     // the handle is that of one call of Update
 }
 
 // with returns the handle with another storage.
-func (r *Repo) with(s storage.Storage) *Repo { return &Repo{s, r.ledger, r.pinned, r.cfg, r.heals} }
+func (r *Repo) with(s storage.Storage) *Repo {
+	return &Repo{s, r.ledger, r.pinned, r.cfg, r.heals, r.warm, false}
+}
 
 // New returns a handle on the repository in a Storage. If the storage is empty, the
 // first Update or Stage must define the parties. cfg may be nil and is copied.
 func New(storage storage.Storage, cfg *Config) *Repo {
-	r := &Repo{storage: storage, pinned: &pinned{}}
+	r := &Repo{storage: storage, pinned: &pinned{}, warm: &warmth{}}
 	if cfg != nil {
 		r.cfg = *cfg
 		r.cfg.Signers = slices.Clone(cfg.Signers)

@@ -41,8 +41,8 @@ type Party struct {
 
 // Keys are the keys of a role with its threshold.
 type Keys struct {
-	Keys      []tuf.Key // distinct
-	Threshold int       // 0: 1
+	Keys      []tuf.Key `json:"keys"`                // distinct
+	Threshold int       `json:"threshold,omitempty"` // 0: 1
 }
 
 // Class is a set of targets, by path prefix, that the parties release together.

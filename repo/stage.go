@@ -24,11 +24,18 @@ import (
 // stay in the storage unlisted.
 func (r *Repo) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	defer text.OneLine(&err)
-	d, err := r.Stage(ctx, fn)
+	s := r.session()
+	defer func() {
+		if x, ok := s.storage.(*session); ok {
+			err = x.conflict(ctx, err)
+		}
+		r.warm.end(err)
+	}()
+	d, err := s.Stage(ctx, fn)
 	if err != nil {
 		return err
 	}
-	err = r.Publish(ctx, d)
+	err = s.Publish(ctx, d)
 	if errors.Is(err, ErrStale) || errors.Is(err, ErrPublished) { // the draft was made by this call
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}

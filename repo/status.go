@@ -67,8 +67,8 @@ func (d RoleStatus) String() string {
 
 // Event is a time at which the state changes without a new signature.
 type Event struct {
-	At   time.Time // of the event
-	What string    // human-readable
+	At   time.Time `json:"at"`   // of the event
+	What string    `json:"what"` // human-readable
 }
 
 // Status is the result of [Repo.Status].

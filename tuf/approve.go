@@ -39,11 +39,11 @@ type Basis struct {
 
 // Signoff is one role's part in an approval.
 type Signoff struct {
-	Party   string    // "" without a charter
-	Role    string    // the role that lists the target: the party's release role or one delegated by it
-	Version int64     // version of that role
-	KeyIDs  []string  // the keys that counted towards the threshold
-	Expires time.Time // expiry of that role
+	Party   string    `json:"party"`   // "" without a charter
+	Role    string    `json:"role"`    // the role that lists the target: the party's release role or one delegated by it
+	Version int64     `json:"version"` // version of that role
+	KeyIDs  []string  `json:"key_ids"` // the keys that counted towards the threshold
+	Expires time.Time `json:"expires"` // expiry of that role
 }
 
 // IsZero reports whether a is the zero value, which approves nothing.

@@ -62,18 +62,22 @@ const (
 
 // Location describes a server of the repository.
 type Location struct {
-	ID, Tier, Operator, Jurisdiction string    // unique id; one of the tiers; name of the operator; free text such as a country code
-	Base                             string    // https URL of a public host name or address (H4), ends in /
-	Metadata, Targets                string    // paths below Base, end in /; Targets is "" if the location serves no targets
-	Priority                         int       // lower is asked first
-	UseFrom                          time.Time // until then clients ask it last; zero: no restriction
-	UseUntil                         time.Time // zero: no end
+	ID           string    `json:"id"`                     // unique
+	Tier         string    `json:"tier"`                   // one of the tiers
+	Operator     string    `json:"operator"`               // name of the operator
+	Jurisdiction string    `json:"jurisdiction,omitempty"` // free text such as a country code
+	Base         string    `json:"base"`                   // https URL of a public host name or address (H4), ends in /
+	Metadata     string    `json:"metadata"`               // path below Base, ends in /
+	Targets      string    `json:"targets,omitempty"`      // as Metadata; "" if the location serves no targets
+	Priority     int       `json:"priority"`               // lower is asked first
+	UseFrom      time.Time `json:"use_from,omitzero"`      // until then clients ask it last; zero: no restriction
+	UseUntil     time.Time `json:"use_until,omitzero"`     // zero: no end
 }
 
 // Retired is a location whose hosts clients must no longer contact.
 type Retired struct {
-	ID    string   // id of the former location
-	Hosts []string // lower case, without port
+	ID    string   `json:"id"`    // id of the former location
+	Hosts []string `json:"hosts"` // lower case, without port
 }
 
 // Probe is the rule for root checks: requests for root N+1 at several operators.

@@ -23,9 +23,9 @@ import (
 // Key is a public key in the form of metadata. It is comparable. The zero Key
 // verifies nothing.
 type Key struct {
-	Type   string // keytype: ed25519, ecdsa, rsa; read also: ecdsa-sha2-nistp256, ecdsa-sha2-nistp384
-	Scheme string // ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, rsassa-pss-sha256
-	Public string // hex for ed25519, PEM (PKIX) for the others; read also: hex of an uncompressed point for ECDSA
+	Type   string `json:"keytype"` // keytype: ed25519, ecdsa, rsa; read also: ecdsa-sha2-nistp256, ecdsa-sha2-nistp384
+	Scheme string `json:"scheme"`  // ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, rsassa-pss-sha256
+	Public string `json:"public"`  // hex for ed25519, PEM (PKIX) for the others; read also: hex of an uncompressed point for ECDSA
 }
 
 // Key types and schemes of the specification. typeP256 and typeP384 are key types

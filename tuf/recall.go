@@ -11,14 +11,14 @@ import (
 // Recall is a party's statement that some bytes must not be used, under any path
 // of Class.
 type Recall struct {
-	Class   string    // of the charter
-	Path    string    // the path at the time of the recall
-	SHA256  string    // lower-case hex
-	Reason  string    // human-readable
-	At      time.Time // time of the recall
-	Party   string    // the party that recalled
-	Role    string    // the role that lists the recall
-	Version int64     // of the role
+	Class   string    `json:"class,omitempty"`   // of the charter
+	Path    string    `json:"path"`              // the path at the time of the recall
+	SHA256  string    `json:"sha256"`            // lower-case hex
+	Reason  string    `json:"reason"`            // human-readable
+	At      time.Time `json:"at,omitzero"`       // time of the recall
+	Party   string    `json:"party"`             // the party that recalled
+	Role    string    `json:"role"`              // the role that lists the recall
+	Version int64     `json:"version,omitempty"` // of the role
 }
 
 // maxRecalls bounds the recalls of one role.

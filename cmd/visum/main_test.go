@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run(clock)) }, "signer": signer})
+	testscript.Main(m, map[string]func(){"visum": func() { os.Exit(run(clock)) }, "signer": signer, "watcher": watcher, "fetch": fetch})
 }
 
 // clock is the system's, moved by the days in TEST_DAYS: scripts go through months.
@@ -52,6 +53,62 @@ func signer() {
 	os.Stdout.Write(out)
 }
 
+// fetch sends a request and prints the status, some headers and the size of the answer.
+func fetch() {
+	r, err := http.NewRequestWithContext(context.Background(), os.Args[1], os.Args[2], nil)
+	if err == nil && len(os.Args) > 3 {
+		r.Header.Set("Range", os.Args[3])
+	}
+	var resp *http.Response
+	if err == nil {
+		resp, err = http.DefaultClient.Do(r)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(io.Discard, resp.Body)
+	fmt.Println(resp.StatusCode, n, err)
+	for _, name := range []string{"Cache-Control", "Content-Type", "X-Amz-Meta-Visum-Write"} {
+		if v := resp.Header.Get(name); v != "" {
+			fmt.Printf("%s: %s\n", name, v)
+		}
+	}
+}
+
+// webServer is for scripts that start nginx: its port, and the page with its
+// configuration. The process ends with the script.
+func webServer(e *testscript.Env) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return err
+	}
+	page, err := filepath.Abs("../../docs/operating.md")
+	if err != nil {
+		return err
+	}
+	e.Setenv("WEB_PORT", port)
+	e.Setenv("OPERATING", page)
+	e.Defer(func() {
+		data, err := os.ReadFile(filepath.Join(e.WorkDir, "nginx.pid"))
+		if err != nil {
+			return // it was not started
+		}
+		if id, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
+			if p, err := os.FindProcess(id); err == nil {
+				_ = p.Signal(os.Interrupt)
+			}
+		}
+	})
+	return nil
+}
+
 // The scripts read like pages of a manual: each shows commands and what they answer.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
@@ -65,6 +122,9 @@ func TestScripts(t *testing.T) {
 			slashed := filepath.ToSlash(path)
 			e.Setenv("SIGNER", "exec:/"+strings.TrimPrefix(slashed, "/"))
 			if err := pages(e); err != nil {
+				return err
+			}
+			if err := webServer(e); err != nil {
 				return err
 			}
 			return bucket(e)

@@ -94,7 +94,7 @@ func TestImportsRunOneWay(t *testing.T) {
 func TestKeyStores(t *testing.T) {
 	const keys = module + "/repo/keys"
 	allowed := []string{keys, keys + "/internal/store", module + "/tuf"}
-	stores := []string{"repo/keys/awskms", "repo/keys/exec", "repo/keys/hashivault", "repo/keys/internal/store", "repo/keys/keystest"}
+	stores := []string{"repo/keys/awskms", "repo/keys/exec", "repo/keys/hashivault", "repo/keys/internal/store", "repo/keys/keystest", "repo/keys/pkcs11"}
 	for _, dir := range stores {
 		for _, path := range imports(t, dir) {
 			if strings.HasPrefix(path, module) && !slices.Contains(allowed, path) && !strings.HasPrefix(path, module+"/internal/") {

@@ -11,15 +11,15 @@ import (
 // agent/1.0, so they can't be confused with words of this package. A string of more than
 // 200 characters is truncated, with its length and sha256 appended.
 type Change struct {
-	Part Part   // of the diff
-	Role string // of the metadata file; for lists below a party's role, that role
-	Kind Kind   // type of the change
-	What string // type of the changed object, such as release, location, party, class; "" for the file itself
-	Name string // of the object: path, id, name; in the headline of a file its version, as in v2
-	Fact string // the changed member; "" if the object itself is added or removed. In the rest: the path, a list of quoted names
-	Old  string // "" if there was no value
-	New  string // "" if there is no value any more
-	Note string // additional information, such as the listing of the other party
+	Part Part   `json:"part"`           // of the diff
+	Role string `json:"role"`           // of the metadata file; for lists below a party's role, that role
+	Kind Kind   `json:"kind"`           // type of the change
+	What string `json:"what,omitempty"` // type of the changed object, such as release, location, party, class; "" for the file itself
+	Name string `json:"name,omitempty"` // of the object: path, id, name; in the headline of a file its version, as in v2
+	Fact string `json:"fact,omitempty"` // the changed member; "" if the object itself is added or removed. In the rest: the path, a list of quoted names
+	Old  string `json:"old,omitempty"`  // "" if there was no value
+	New  string `json:"new,omitempty"`  // "" if there is no value any more
+	Note string `json:"note,omitempty"` // additional information, such as the listing of the other party
 }
 
 // Kind is the type of a change.

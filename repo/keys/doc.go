@@ -1,8 +1,8 @@
 // Package keys generates and opens the private keys that sign repository metadata: key
 // files, keys in an ssh-agent, and keys behind any other interface that the caller
 // provides ([Options].Openers), such as a PKCS#11 token or a cloud key service. Packages
-// below this one are such openers: exec (any program), hashivault and awskms; keystest
-// tests others. docs/keys.md of this module lists all key stores.
+// below this one are such openers: exec (any program), pkcs11, hashivault and awskms;
+// keystest tests others. docs/keys.md of this module lists all key stores.
 //
 // A URI identifies a key, so that a configuration can name it. [Open] opens it.
 // [Generate] creates a key file that is encrypted with a passphrase and has a label,

@@ -22,6 +22,7 @@ type Options struct {
 	// Passphrase returns the passphrase. It is called at most once, and only for an
 	// encrypted file that has the required purpose; uri is the argument of [Open]. The
 	// result is neither kept nor changed. Its error is returned wrapped. nil: no passphrase.
+	// An opener may also call it for a PIN, and later than Open: it then says when.
 	Passphrase func(ctx context.Context, uri string) ([]byte, error)
 	// AgentSocket is the path of the ssh-agent's socket, which most systems provide in
 	// the environment variable SSH_AUTH_SOCK. "": no agent.
@@ -53,7 +54,7 @@ var ErrNoScheme = errors.New("unsupported key scheme")
 //     opts.AgentSocket. Ed25519 and ECDSA on P-256 or P-384. OpenSSH's agent
 //     signs metadata of less than 256 KiB only.
 //   - a scheme of opts.Openers. Packages below this one have openers of the scheme exec
-//     (any program), hashivault and awskms. For gcpkms and azurekms there is none, and
+//     (any program), pkcs11, hashivault and awskms. For gcpkms and azurekms there is none, and
 //     the error names the program for exec that docs/keys.md shows.
 //
 // Keys may be ed25519, ECDSA on P-256 or P-384, or, in files, RSA of 2048 to
@@ -72,14 +73,15 @@ func Open(ctx context.Context, uri string, opts *Options) (tuf.Signer, error) {
 		return nil, err
 	}
 	scheme, rest, ok := strings.Cut(uri, ":")
+	shown := Redact(uri)
 	if !ok || !schemeForm.MatchString(scheme) {
-		return nil, fmt.Errorf("keys: %.80q: %w: a URI begins with a scheme, for example %s", uri, ErrNoScheme, FileURI("root.key"))
+		return nil, fmt.Errorf("keys: %.80q: %w: a URI begins with a scheme, for example %s", shown, ErrNoScheme, FileURI("root.key"))
 	}
 	switch scheme = strings.ToLower(scheme); scheme {
 	case "file":
 		path, err := filePath(rest)
 		if err != nil {
-			return nil, fmt.Errorf("keys: %.80q: %w", uri, err)
+			return nil, fmt.Errorf("keys: %.80q: %w", shown, err)
 		}
 		return (&loader{ctx, uri, path, opts}).load()
 	case "ssh-agent":
@@ -89,21 +91,32 @@ func Open(ctx context.Context, uri string, opts *Options) (tuf.Signer, error) {
 	switch {
 	case open != nil:
 	case scheme == "gcpkms" || scheme == "azurekms":
-		return nil, fmt.Errorf("keys: %.80q: %w %q: use exec: with the program that docs/keys.md of this module shows for this service", uri, ErrNoScheme, scheme)
+		return nil, fmt.Errorf("keys: %.80q: %w %q: use exec: with the program that docs/keys.md of this module shows for this service", shown, ErrNoScheme, scheme)
 	default:
-		return nil, fmt.Errorf("keys: %.80q: %w %q", uri, ErrNoScheme, scheme)
+		return nil, fmt.Errorf("keys: %.80q: %w %q", shown, ErrNoScheme, scheme)
 	}
 	s, err := open(ctx, uri, opts)
 	if err != nil {
-		return nil, fmt.Errorf("keys: %.80q: %w", uri, err)
+		return nil, fmt.Errorf("keys: %.80q: %w", shown, err)
 	}
 	if s == nil {
-		return nil, fmt.Errorf("keys: %.80q: the opener returned neither signer nor error", uri)
+		return nil, fmt.Errorf("keys: %.80q: the opener returned neither signer nor error", shown)
 	}
 	return s, nil
 }
 
 var schemeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+$`) // at least two characters: C: is a drive
+
+// Redact returns a key URI for messages and lists: without the PIN, if it contains one
+// (pin-value, of the scheme pkcs11).
+func Redact(uri string) string {
+	if i := pinValue.FindStringIndex(uri); i != nil {
+		return uri[:i[1]] + "[secret]" // up to the end: an incorrectly encoded PIN may contain any character
+	}
+	return uri
+}
+
+var pinValue = regexp.MustCompile(`(?i)pin[-_]?value[^=]*=`)
 
 // FileURI returns the URI of a key file for [Open]. A relative path stays relative.
 func FileURI(path string) string {

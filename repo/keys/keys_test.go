@@ -50,6 +50,24 @@ func TestFileURI(t *testing.T) {
 	wantErr(t, err, context.Canceled)
 }
 
+// A PIN in a URI is in no error, however the URI is written.
+func TestRedact(t *testing.T) {
+	for uri, want := range map[string]string{
+		"file:k": "file:k", "pkcs11:token=a?module-path=/m.so": "pkcs11:token=a?module-path=/m.so",
+		"pkcs11:token=a?pin-value=271828": "pkcs11:token=a?pin-value=[secret]", "PKCS11:?PIN-VALUE=27&18&28": "PKCS11:?PIN-VALUE=[secret]", "pkcs11:pin_value%3d=271828;x": "pkcs11:pin_value%3d=[secret]",
+	} {
+		if got := keys.Redact(uri); got != want {
+			t.Errorf("%s: %s", uri, got)
+		}
+		_, err := keys.Open(t.Context(), uri, &keys.Options{Openers: map[string]keys.Opener{"pkcs11": func(context.Context, string, *keys.Options) (tuf.Signer, error) { return nil, fs.ErrInvalid }}})
+		for _, err := range []error{err, func() error { _, err := keys.Open(t.Context(), uri, nil); return err }()} {
+			if err == nil || strings.Contains(err.Error(), "28") {
+				t.Errorf("%s: %v", uri, err)
+			}
+		}
+	}
+}
+
 // Without an opener, these schemes lead to the recipe. A caller can still add one.
 func TestCloudSchemes(t *testing.T) {
 	for _, uri := range []string{"gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k/versions/1", "AzureKMS://vault/key"} {

@@ -66,6 +66,7 @@ type Report struct {
 	Roles     int       `json:"roles"`     // role files that verified
 	Targets   int       `json:"targets"`   // valid target files, each counted once
 	Bytes     int64     `json:"bytes"`     // of those target files
+	Quick     bool      `json:"quick"`     // targets were compared by names and sizes alone; see [Options]
 	Findings  []Finding `json:"findings"`  // in the order of discovery
 	// Recoveries are the recovery statements found in the repository or on a copy. A
 	// recovery you did not initiate is an incident: see docs/recovery.md.
@@ -113,6 +114,9 @@ func (r *Report) String() string {
 	verdict := "good"
 	if r.Err() != nil {
 		verdict = "NOT good"
+	}
+	if r.Quick {
+		verdict += " by names and sizes, no target was read"
 	}
 	lines := []string{fmt.Sprintf("%s: root v%d, timestamp v%d, snapshot v%d, %d roles, %d targets of %d bytes, %d findings",
 		verdict, r.Root, r.Timestamp, r.Snapshot, r.Roles, r.Targets, r.Bytes, len(r.Findings))}

@@ -84,6 +84,14 @@ func serve(w http.ResponseWriter, r *http.Request, name string, f io.ReadCloser)
 		if size, err = content.Seek(0, io.SeekEnd); err == nil {
 			_, err = content.Seek(0, io.SeekStart)
 		}
+		if err == nil && size <= maxHashed && !hashedName(name) {
+			// It is read to be hashed, and then to be sent: from a bucket that takes two requests.
+			var data []byte
+			if data, err = io.ReadAll(io.LimitReader(f, size+1)); err == nil && int64(len(data)) != size {
+				err = io.ErrUnexpectedEOF
+			}
+			content = bytes.NewReader(data)
+		}
 	} else {
 		var data []byte
 		if data, err = io.ReadAll(io.LimitReader(f, storage.MaxRead+1)); len(data) > storage.MaxRead {
@@ -138,13 +146,22 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
+// maxHashed is the size of files without a hash in the name that are hashed for their
+// entity tag.
+const maxHashed = 4 << 20
+
+// hashedName reports whether a name has the hash of the file.
+func hashedName(name string) bool {
+	return strings.HasPrefix(name, "targets/") && layout.IsTargetName(name)
+}
+
 // entityTag identifies the content independently of the mirror, so that a download can
 // resume on another one. Small files without a hash in the name are hashed.
 func entityTag(name string, content io.ReadSeeker, size int64) (string, error) {
-	if strings.HasPrefix(name, "targets/") && layout.IsTargetName(name) {
+	if hashedName(name) {
 		return fmt.Sprintf(`"%s-%x"`, path.Base(name)[:32], size), nil
 	}
-	if size > 4<<20 {
+	if size > maxHashed {
 		sum := sha256.Sum256([]byte(name))
 		return fmt.Sprintf(`"%x-%x"`, sum[:16], size), nil
 	}

@@ -24,6 +24,12 @@ type Options struct {
 	// Skipped, if not nil, receives each target that [Clone] or [Bundle] skips, with the
 	// reason. It runs in the goroutine of the call.
 	Skipped func(Finding)
+	// Quick lets [Verify] compare the names and sizes of targets with a listing, and read
+	// none of them. All metadata is verified. It does not find a file whose bytes were
+	// changed and whose size was not: listings have no sha256. It reads neither statements
+	// nor unlisted files. The storage must be a [storage.Lister]; of a copy that is none,
+	// only the metadata is compared.
+	Quick bool
 	// UnsafeLoopback permits http:// locations on this machine. For development and tests.
 	UnsafeLoopback bool
 }
@@ -56,3 +62,5 @@ func (o *Options) skip(role string, x metafile.Target) {
 		o.Skipped(unstorable(role, x))
 	}
 }
+
+func (o *Options) quick() bool { return o != nil && o.Quick }

@@ -23,11 +23,8 @@ import (
 // repository and on those copies that can list.
 func (v *verification) unlistedFiles(ctx context.Context) error {
 	for _, p := range v.mirrors {
-		l, ok := p.Source.(storage.Lister)
-		if s, is := p.Source.(interface{ Unwrap() storage.Storage }); is {
-			l, ok = s.Unwrap().(storage.Lister)
-		}
-		if !ok {
+		l := listerOf(p)
+		if l == nil {
 			continue
 		}
 		for _, folder := range []string{"metadata/", "targets/"} {
@@ -48,6 +45,15 @@ func (v *verification) unlistedFiles(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// listerOf returns nil for a copy that can't list its files.
+func listerOf(p Mirror) storage.Lister {
+	l, _ := p.Source.(storage.Lister)
+	if s, is := p.Source.(interface{ Unwrap() storage.Storage }); is {
+		l, _ = s.Unwrap().(storage.Lister)
+	}
+	return l
 }
 
 // recheckUnknown checks again the metadata files without a signature of known keys.
@@ -89,6 +95,10 @@ func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.
 			if len(sum) == 128 {
 				x.SHA256, x.SHA512 = "", sum
 			}
+			if v.opt.quick() {
+				f.Text = "no role lists it, " + when
+				return v.add(f)
+			}
 			why, err := checkTarget(ctx, p.Source, x, func(int64) {})
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -113,6 +123,10 @@ func (v *verification) unlistedFile(ctx context.Context, p Mirror, info storage.
 	role, version := layout.SplitRoleName(info.Name)
 	if role == "" {
 		f.Kind, f.Text = FileUnknown, "not a name of a metadata file, "+when
+		return v.add(f)
+	}
+	if v.opt.quick() {
+		f.Text = "no longer or not yet in use, not read, " + when
 		return v.add(f)
 	}
 	data, err := storage.ReadAll(ctx, p.Source, info.Name, storage.MaxRead)

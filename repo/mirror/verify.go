@@ -32,7 +32,8 @@ type Mirror struct {
 // exhaustively. For a repository without charter, pin may be a bare root.json, with or
 // without consistent snapshots. Verify checks every root, timestamp, snapshot, every
 // reachable role under each of its delegators, the full content of every target file,
-// and reviewers' statements. If the storage is a [storage.Lister], it also finds all other
+// and reviewers' statements. It checks up to 32 targets at the same time. With
+// [Options].Quick it reads no target. If the storage is a [storage.Lister], it also finds all other
 // files in metadata/ and targets/. It compares each copy with the repository, file by
 // file.
 //
@@ -58,6 +59,9 @@ func Verify(ctx context.Context, s storage.Storage, pin []byte, opt *Options, co
 	var stays map[Finding]bool // findings of every pass so far
 	for range maxReads {
 		v := &verification{opt: opt, mirrors: mirrors, right: right}
+		if err := v.listTargets(ctx); err != nil {
+			return nil, err
+		}
 		report, err := v.run(ctx, opened.Root())
 		if err != nil || report.Err() == nil || !v.walker.Moved(ctx) {
 			return report, err
@@ -82,7 +86,7 @@ func Verify(ctx context.Context, s storage.Storage, pin []byte, opt *Options, co
 
 // run makes one pass.
 func (v *verification) run(ctx context.Context, pinned *tuf.Root) (*Report, error) {
-	v.report = &Report{At: v.opt.now()}
+	v.report = &Report{At: v.opt.now(), Quick: v.opt.quick()}
 	v.targets, v.names, v.reported = map[[16]byte]bool{}, map[[16]byte]bool{}, map[[16]byte]bool{}
 	v.walker = &walk.Walker{Source: v.mirrors[0].Source, Options: v.opt.tuf(), Now: v.report.At, Found: v.fault,
 		Metadata: v.metadata, Role: v.role}
@@ -126,12 +130,13 @@ type verification struct {
 	report  *Report
 	mirrors []Mirror // the first is the repository itself
 	// Names are stored as a part of their hash, since there may be a million.
-	targets  map[[16]byte]bool  // checked targets, by name, length and hashes
-	right    map[[16]byte]bool  // valid targets, by copy; also from earlier passes
-	names    map[[16]byte]bool  // names that metadata lists
-	reported map[[16]byte]bool  // reported files, by copy
-	keys     []metafile.KeySet  // keys of delegated roles
-	unknown  []storage.FileInfo // metadata without a signature of known keys
+	targets  map[[16]byte]bool    // checked targets, by name, length and hashes
+	right    map[[16]byte]bool    // valid targets, by copy; also from earlier passes
+	names    map[[16]byte]bool    // names that metadata lists
+	reported map[[16]byte]bool    // reported files, by copy
+	keys     []metafile.KeySet    // keys of delegated roles
+	unknown  []storage.FileInfo   // metadata without a signature of known keys
+	sizes    []map[[16]byte]int64 // of a quick verification: the files in targets/, by copy; nil for one that can't list
 	files    int
 }
 
@@ -192,16 +197,20 @@ func (v *verification) role(ctx context.Context, name string, t *tuf.Targets) er
 		return err
 	}
 	v.learn(keys)
+	var list []listed
 	err = v.walker.Targets(t, func(x metafile.Target) error {
 		if x.Unstorable != nil {
 			return v.add(unstorable(layout.RoleName(t.Role(), t.Version()), x))
 		}
-		err := errors.Join(v.release(t, x), v.target(ctx, t, x, false))
-		for _, x := range v.walker.Others(x) {
-			err = errors.Join(err, v.target(ctx, t, x, true))
+		list = v.fresh(list, x, false)
+		for _, o := range v.walker.Others(x) {
+			list = v.fresh(list, o, true)
 		}
-		return err
+		return v.release(t, x)
 	})
+	if err := v.checkAll(ctx, t, list); err != nil {
+		return err
+	}
 	var bad *tuf.Error
 	if errors.As(err, &bad) {
 		return v.add(Finding{FileUntrusted, "", name, err.Error(), err})
@@ -224,98 +233,6 @@ func (v *verification) release(t *tuf.Targets, x metafile.Target) error {
 		// Reported under the name of the path, since the file may have a finding of its
 		// own.
 		return v.add(Finding{Kind: FileUntrusted, Name: "targets/" + x.Path, Text: fmt.Sprintf("%s v%d: %v", text.Name(t.Role()), t.Version(), err), Err: err})
-	}
-	return nil
-}
-
-// target checks one file. may permits that it is missing.
-func (v *verification) target(ctx context.Context, t *tuf.Targets, x metafile.Target, may bool) error {
-	key := metafile.Key(x.Name, fmt.Sprint(x.Length), x.SHA256, x.SHA512)
-	if v.targets[key] {
-		return nil
-	}
-	v.targets[key], v.names[metafile.Key(x.Name)] = true, true
-	for i, p := range v.mirrors {
-		if p.RootsOnly {
-			continue
-		}
-		at := metafile.Key(p.Name, x.Name, fmt.Sprint(x.Length), x.SHA256, x.SHA512)
-		var why string
-		var err error
-		if !v.right[at] {
-			why, err = checkTarget(ctx, p.Source, x, func(done int64) {
-				v.opt.progress(storage.Progress{Path: x.Name, Done: done, Total: x.Length, Files: v.files})
-			})
-		}
-		f := Finding{Copy: p.Name, Name: x.Name, Err: err}
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, fs.ErrNotExist):
-			if may {
-				continue
-			}
-			f.Kind, f.Text = FileMissing, fmt.Sprintf("%s v%d lists it", text.Name(t.Role()), t.Version())
-		case err != nil:
-			f.Kind, f.Text = FileUnreadable, err.Error()
-		case why != "":
-			f.Kind, f.Text = FileDamaged, why
-		default:
-			v.right[at] = true
-			if i == 0 && !may {
-				v.report.Targets++
-				v.report.Bytes += x.Length
-			}
-			continue
-		}
-		if err := v.add(f); err != nil {
-			return err
-		}
-	}
-	v.files++
-	if may {
-		return nil
-	}
-	return v.statements(ctx, x)
-}
-
-// statements checks reviewers' statements on a target.
-func (v *verification) statements(ctx context.Context, x metafile.Target) error {
-	here := map[string][]byte{}
-	for i, p := range v.mirrors {
-		if p.RootsOnly {
-			continue
-		}
-		there := map[string]bool{}
-		err := chain.Statements(ctx, p.Source, v.walker.Trusted(), x, nil, func(name string, data []byte, err error) error {
-			there[name] = true
-			v.names[metafile.Key(name)] = true
-			f := Finding{Kind: FileUntrusted, Copy: p.Name, Name: name, Err: err}
-			switch {
-			case err == nil && i == 0:
-				here[name] = data
-				return nil
-			case err == nil && bytes.Equal(here[name], data):
-				return nil
-			case err == nil:
-				f.Kind, f.Text = FileDiffers, "the repository has another statement, or none"
-			case data == nil:
-				f.Kind, f.Text = FileUnreadable, err.Error()
-			default:
-				f.Text = err.Error()
-			}
-			return v.add(f)
-		})
-		if err != nil {
-			return err
-		}
-		for _, name := range slices.Sorted(maps.Keys(here)) {
-			if !there[name] {
-				if err := v.differs(p, FileMissing, name, "the repository has this statement", fs.ErrNotExist); err != nil {
-					return err
-				}
-			}
-		}
 	}
 	return nil
 }

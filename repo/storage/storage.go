@@ -82,6 +82,14 @@ type (
 		// no file. Write times are those of the storage's clock, so allow a margin.
 		Remove(ctx context.Context, name string, before time.Time) error
 	}
+	// Cleaner is a Storage in which a process that died leaves something that is no file,
+	// such as the parts of an upload to a bucket.
+	Cleaner interface {
+		// Clean removes what was left before the time before, and returns the number of
+		// uploads that it removed. No write that still runs may have begun before that
+		// time, which is that of the storage's clock.
+		Clean(ctx context.Context, before time.Time) (uploads int, err error)
+	}
 	// Copier is a Storage that can copy a file internally, without transferring its
 	// bytes through the caller.
 	Copier interface {

@@ -22,9 +22,9 @@ const (
 
 // Subject identifies the bytes that a statement is about.
 type Subject struct {
-	Path   string // slash-separated, as metadata lists it
-	Length int64  // bytes
-	SHA256 string // lower-case hex
+	Path   string `json:"path"`   // slash-separated, as metadata lists it
+	Length int64  `json:"length"` // bytes
+	SHA256 string `json:"sha256"` // lower-case hex
 }
 
 // SubjectOf returns the subject of an approved target.
@@ -42,34 +42,34 @@ const (
 
 // Reviewer identifies the issuer of a statement.
 type Reviewer struct {
-	Party string // of the charter
-	Role  string // the party's release role, whose keys sign
-	Name  string // human-readable name of a person or a machine; may be ""
+	Party string `json:"party"`          // of the charter
+	Role  string `json:"role"`           // the party's release role, whose keys sign
+	Name  string `json:"name,omitempty"` // human-readable name of a person or a machine; may be ""
 }
 
 // Review states that the reviewer approves the subject.
 type Review struct {
 	Subject
-	RepoID   string        // of the charter
-	Reviewer Reviewer      // the issuer
-	Source   tuf.SourceRef // the reviewed source code; zero if not stated
-	Result   Result        // of the rebuild
-	Builder  string        // URI of the builder of the rebuild; "" if Result is NotDone
-	Policy   string        // sha256 of the rules of the review, lower-case hex; may be ""
+	RepoID   string        `json:"repo_id"`           // of the charter
+	Reviewer Reviewer      `json:"reviewer"`          // the issuer
+	Source   tuf.SourceRef `json:"source,omitzero"`   // the reviewed source code; zero if not stated
+	Result   Result        `json:"result"`            // of the rebuild
+	Builder  string        `json:"builder,omitempty"` // URI of the builder of the rebuild; "" if Result is NotDone
+	Policy   string        `json:"policy,omitempty"`  // sha256 of the rules of the review, lower-case hex; may be ""
 	// Reinstate is the reason for approving bytes that the same role recalled or
 	// refused before; otherwise "".
-	Reinstate string
-	From      time.Time // start of validity, whole seconds
-	Until     time.Time // end of validity, whole seconds, after From
+	Reinstate string    `json:"reinstate,omitempty"`
+	From      time.Time `json:"from"`  // start of validity, whole seconds
+	Until     time.Time `json:"until"` // end of validity, whole seconds, after From
 }
 
 // Refusal states that the reviewer will not approve the subject.
 type Refusal struct {
 	Subject
-	RepoID   string    // of the charter
-	Reviewer Reviewer  // the issuer
-	Reason   string    // human-readable; not ""
-	At       time.Time // whole seconds
+	RepoID   string    `json:"repo_id"`     // of the charter
+	Reviewer Reviewer  `json:"reviewer"`    // the issuer
+	Reason   string    `json:"reason"`      // human-readable; not ""
+	At       time.Time `json:"at,omitzero"` // whole seconds
 }
 
 // Limits of statements, in bytes.

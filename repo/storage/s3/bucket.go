@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"strings"
 	"time"
 
@@ -130,10 +131,11 @@ func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 	if err := b.check(ctx, "read", name, false); err != nil {
 		return nil, err
 	}
-	data, _, err := b.read(ctx, name, storage.MaxRead)
+	data, at, err := b.read(ctx, name, storage.MaxRead)
 	if err != nil {
 		return nil, failed("read", name, err)
 	}
+	b.remember(name, data, at.etag)
 	return data, nil
 }
 
@@ -169,13 +171,39 @@ func notExist(err error) error {
 	return err
 }
 
+// openRange opens the rest of an object, from a position on.
+func (b *Bucket) openRange(ctx context.Context, name string, from int64, want info) (o *object, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	_, err = b.do(ctx, 0, func(context.Context) error {
+		o, err = b.getFrom(ctx, name, aws.String(fmt.Sprintf("bytes=%d-", from)), &want.etag)
+		return err
+	})
+	switch {
+	case answered(err, http.StatusPreconditionFailed) || err == nil && (o.info.etag != want.etag || o.info.size != want.size-from):
+		if err == nil {
+			o.Close()
+		}
+		return nil, fmt.Errorf("%w: the file was replaced during the read", storage.ErrConflict)
+	case err != nil:
+		return nil, notExist(err)
+	}
+	return o, nil
+}
+
 // get sends one request for an object.
 func (b *Bucket) get(ctx context.Context, name string) (*object, error) {
+	return b.getFrom(ctx, name, nil, nil)
+}
+
+// getFrom is get for a part of an object with an ETag.
+func (b *Bucket) getFrom(ctx context.Context, name string, part, etag *string) (*object, error) {
 	o := &object{ctx: ctx}
 	o.stall, o.cancel = context.WithCancelCause(ctx)
 	cancel := o.cancel
 	o.watch = time.AfterFunc(attemptTime, func() { cancel(errStalled) })
-	out, err := b.client.GetObject(o.stall, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(name)})
+	out, err := b.client.GetObject(o.stall, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(name), Range: part, IfMatch: etag})
 	o.watch.Stop()
 	if err != nil {
 		if ctx.Err() == nil && context.Cause(o.stall) == errStalled {
@@ -226,8 +254,42 @@ func (b *Bucket) stat(ctx context.Context, name string) (info, error) {
 	return o.info, nil
 }
 
-// Replace implements [storage.Storage]. It takes one read, none if old is nil, and one
-// write.
+// lastRead is what the last Read of a file returned.
+type lastRead struct {
+	sum  [sha256.Size]byte
+	etag string
+}
+
+// remember keeps the ETag of a file that Replace may replace, for at most maxRemembered
+// files.
+func (b *Bucket) remember(name string, data []byte, etag string) {
+	if role, _ := layout.SplitRoleName(name); role != "" || strings.HasPrefix(name, "targets/") {
+		return // it never changes
+	}
+	b.readMu.Lock()
+	defer b.readMu.Unlock()
+	if len(b.lastReads) >= maxRemembered || b.lastReads == nil {
+		b.lastReads = map[string]lastRead{}
+	}
+	b.lastReads[name] = lastRead{sumOf(data), etag}
+}
+
+// remembered returns the ETag with which data was read, and forgets it; "" for none.
+func (b *Bucket) remembered(name string, data []byte) string {
+	b.readMu.Lock()
+	defer b.readMu.Unlock()
+	last, ok := b.lastReads[name]
+	delete(b.lastReads, name)
+	if !ok || last.sum != sumOf(data) {
+		return ""
+	}
+	return last.etag
+}
+
+const maxRemembered = 64
+
+// Replace implements [storage.Storage]. It takes one write, and one read before it unless
+// old is nil, or this handle has read old since its last Replace of the file.
 func (b *Bucket) Replace(ctx context.Context, name string, old, new []byte) error {
 	if err := b.check(ctx, "replace", name, true); err != nil {
 		return err
@@ -244,6 +306,12 @@ func (b *Bucket) Replace(ctx context.Context, name string, old, new []byte) erro
 func (b *Bucket) replace(ctx context.Context, name string, old, new []byte) error {
 	c := ifAbsent
 	if old != nil {
+		if etag := b.remembered(name, old); etag != "" {
+			// If the object was replaced since, it may still have the content old.
+			if err := b.put(ctx, name, bytesContent(bytes.Clone(new)), condition{etag}); !errors.Is(err, errLost) {
+				return err
+			}
+		}
 		now, at, err := b.read(ctx, name, int64(len(old)))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

@@ -1,7 +1,7 @@
 // Package s3 keeps a repository in a bucket of Amazon S3 or of a compatible object
 // store. [Open] returns a [Bucket], which implements the contract of [storage.Storage]
-// and the optional interfaces [storage.Source], [storage.Lister], [storage.Remover] and
-// [storage.Copier].
+// and the optional interfaces [storage.Source], [storage.Lister], [storage.Remover],
+// [storage.Copier] and [storage.Cleaner].
 //
 // # What the store must support
 //
@@ -60,7 +60,8 @@
 // # Leftovers and the lifecycle rule
 //
 // A failed upload is aborted. The parts of an upload whose process died stay in the
-// bucket, invisible and charged. [Bucket.Clean] removes them. The bucket should also have a
+// bucket, invisible and charged. [Bucket.Clean] removes them, which [repo.Repo.Prune]
+// calls. The bucket should also have a
 // lifecycle rule that does so:
 //
 //	{"Rules": [{"ID": "uploads", "Status": "Enabled", "Filter": {"Prefix": ""},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -265,3 +267,96 @@ func TestMemory(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// A file can be read from any position, with one request for each.
+func TestSeek(t *testing.T) {
+	ctx, s := t.Context(), newServer(t)
+	b := s.open(t)
+	data := strings.Repeat("0123456789abcdef", 10_000)
+	if err := b.Create(ctx, "targets/x", strings.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	s.requests()
+	f, err := b.Open(ctx, "targets/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	seeker := f.(io.ReadSeeker)
+	if n, err := seeker.Seek(0, io.SeekEnd); err != nil || n != int64(len(data)) {
+		t.Fatal(n, err)
+	}
+	if n, err := seeker.Seek(0, io.SeekStart); err != nil || n != 0 {
+		t.Fatal(n, err)
+	}
+	if all, err := io.ReadAll(f); err != nil || string(all) != data {
+		t.Fatal(len(all), err)
+	}
+	if n := len(s.requests()); n != 1 {
+		t.Errorf("%d requests for the whole file", n)
+	}
+	for _, at := range []int64{5, 77_777, int64(len(data)) - 1, int64(len(data)), int64(len(data)) + 5, 0} {
+		if n, err := seeker.Seek(at, io.SeekStart); err != nil || n != at {
+			t.Fatal(n, err)
+		}
+		rest, err := io.ReadAll(f)
+		if want := data[min(at, int64(len(data))):]; err != nil || string(rest) != want {
+			t.Errorf("from %d: %d bytes, want %d, %v", at, len(rest), len(want), err)
+		}
+	}
+	if n := len(s.requests()); n != 4 {
+		t.Errorf("%d requests for four positions in the file", n)
+	}
+	if _, err := seeker.Seek(-1, io.SeekStart); !errors.Is(err, fs.ErrInvalid) {
+		t.Error(err)
+	}
+	// The object is replaced in the meantime.
+	if _, err := seeker.Seek(10, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Replace(ctx, "targets/x", []byte(data), []byte("other")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Read(make([]byte, 10)); !errors.Is(err, storage.ErrConflict) {
+		t.Errorf("a replaced object: %v", err)
+	}
+}
+
+// A large target of a bucket is served, also in ranges.
+func TestServeLarge(t *testing.T) {
+	s := newServer(t)
+	b := s.open(t)
+	b.part = testPart
+	name := "targets/agent/" + strings.Repeat("ab", 32) + ".large"
+	if err := b.Create(t.Context(), name, io.LimitReader(zeros{}, storage.MaxRead+3)); err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(mirror.Handler(b))
+	defer web.Close()
+	get := func(part string) (int, int64) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, web.URL+"/"+name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if part != "" {
+			r.Header.Set("Range", part)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		n, err := io.Copy(io.Discard, resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, n
+	}
+	if code, n := get(""); code != 200 || n != storage.MaxRead+3 {
+		t.Errorf("%d, %d bytes", code, n)
+	}
+	if code, n := get("bytes=67108860-"); code != 206 || n != 7 {
+		t.Errorf("%d, %d bytes", code, n)
+	}
+}

@@ -31,8 +31,10 @@ const (
 	markUse = 5 * time.Minute
 )
 
-// Open implements [storage.Source]. The file also implements Stat; it has one request for
-// both. After an error during a read the caller may open the file again.
+// Open implements [storage.Source]. The file also implements Stat and [io.Seeker]. Opening
+// it takes one request; a read at another position than the end of the last one takes one
+// more, for the rest of the same object: if it was replaced, the error wraps
+// [storage.ErrConflict]. After an error during a read the caller may open the file again.
 func (b *Bucket) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err := b.check(ctx, "open", name, false); err != nil {
 		return nil, err
@@ -41,28 +43,67 @@ func (b *Bucket) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, failed("open", name, err)
 	}
-	return &file{o, name}, nil
+	return &file{b: b, ctx: ctx, o: o, info: o.info, name: name}, nil
 }
 
 type file struct {
-	o    *object
+	b    *Bucket
+	ctx  context.Context // of Open
+	o    *object         // nil: none is open
+	info info
 	name string
+	at   int64 // position of o
+	next int64 // position of the next read
 }
 
 func (f *file) Read(p []byte) (int, error) {
+	if f.next >= f.info.size && (f.o == nil || f.at != f.next) {
+		return 0, io.EOF
+	}
+	if f.o == nil || f.at != f.next {
+		f.Close()
+		o, err := f.b.openRange(f.ctx, f.name, f.next, f.info)
+		if err != nil {
+			return 0, failed("read", f.name, err)
+		}
+		f.o, f.at = o, f.next
+	}
 	n, err := f.o.Read(p)
+	f.at += int64(n)
+	f.next = f.at
 	if err != nil && err != io.EOF {
 		err = failed("read", f.name, err)
 	}
 	return n, err
 }
 
+// Seek sends no request.
+func (f *file) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += f.next
+	case io.SeekEnd:
+		offset += f.info.size
+	case io.SeekStart:
+	default:
+		return 0, failed("seek", f.name, fs.ErrInvalid)
+	}
+	if offset < 0 {
+		return 0, failed("seek", f.name, fs.ErrInvalid)
+	}
+	f.next = offset
+	return offset, nil
+}
+
 func (f *file) Close() error {
-	f.o.Close() // the content was read, or is not wanted
+	if f.o != nil {
+		f.o.Close() // the content was read, or is not wanted
+		f.o = nil
+	}
 	return nil
 }
 
-func (f *file) Stat() (fs.FileInfo, error) { return fileInfo{f.name, f.o.info}, nil }
+func (f *file) Stat() (fs.FileInfo, error) { return fileInfo{f.name, f.info}, nil }
 
 type fileInfo struct {
 	name string
@@ -293,6 +334,9 @@ func (b *Bucket) cleanUploads(ctx context.Context, before time.Time) (n int, err
 			out, err = b.client.ListMultipartUploads(ctx, in)
 			return err
 		})
+		if answered(err, http.StatusNotFound, "NoSuchUpload") {
+			return n, nil // some stores answer so if there are none
+		}
 		if err != nil {
 			return n, err
 		}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -57,7 +58,7 @@ type Options struct {
 }
 
 // Bucket is a storage in a bucket. It implements [storage.Storage], [storage.Source],
-// [storage.Lister], [storage.Remover] and [storage.Copier], and needs no closing. The
+// [storage.Lister], [storage.Remover], [storage.Copier] and [storage.Cleaner], and needs no closing. The
 // methods are safe for concurrent use, also by other processes.
 type Bucket struct {
 	client *s3.Client
@@ -67,6 +68,9 @@ type Bucket struct {
 	pages  int32 // keys of one listing request
 	part   int   // bytes; larger files are sent in parts
 	span   int64 // bytes that one request copies inside the store
+
+	readMu    sync.Mutex
+	lastReads map[string]lastRead
 
 	probing    chan struct{} // held by the goroutine that uses the fields below
 	multipart  bool          // conditions of CompleteMultipartUpload are honoured
@@ -79,6 +83,7 @@ var _ interface {
 	storage.Lister
 	storage.Remover
 	storage.Copier
+	storage.Cleaner
 } = (*Bucket)(nil)
 
 // Open opens a bucket by its URI:

@@ -206,7 +206,7 @@ func (a *app) approveOn(s *site, d *repo.Draft, paths []string) (*repo.Draft, er
 		if err := saveDraft(d, path); err != nil {
 			return nil, err
 		}
-		theirs := &app{Process: a.Process, ctx: a.ctx, identity: a.identity, folder: a.folder, as: party, passFile: a.passFile}
+		theirs := &app{Process: a.Process, ctx: a.ctx, identity: a.identity, folder: a.folder, as: party, passFile: a.passFile, tokens: a.tokens}
 		other, err := theirs.open()
 		if err != nil {
 			return nil, err

@@ -29,7 +29,7 @@ func (a *app) changeFlags(cmd *cobra.Command, c *changeFlags) {
 
 // change is what a command did with its draft.
 type change struct {
-	Changes   []diff.Change  `json:"changes"`            // of the draft, for a person to read
+	Changes   []diff.Change  `json:"changes,omitempty"`  // of the draft, for a person to read
 	Missing   []repo.Missing `json:"missing,omitempty"`  // signatures
 	Draft     string         `json:"draft,omitempty"`    // the file that was written
 	Digest    string         `json:"digest,omitempty"`   // of the draft, to be compared with other signers

@@ -88,6 +88,8 @@ type app struct {
 	passFile string
 	typed    []byte // the passphrase that was typed last
 	machine  bool   // no person is asked, also on a terminal: run
+	tokens   *tokenStore
+	bar      *progress // nil: nothing long was done
 }
 
 // nextStep names what a person can do about an error; "" if that is not known.
@@ -103,6 +105,7 @@ func nextStep(err error) string {
 
 // print writes the result: v as JSON, or the lines.
 func (a *app) print(v any, lines ...string) error {
+	a.bar.clear()
 	if a.json {
 		e := json.NewEncoder(a.Out)
 		e.SetEscapeHTML(false)
@@ -117,7 +120,10 @@ func (a *app) print(v any, lines ...string) error {
 }
 
 // note writes a line of progress, which is not part of the result.
-func (a *app) note(format string, args ...any) { fmt.Fprintf(a.Err, format+"\n", args...) }
+func (a *app) note(format string, args ...any) {
+	a.bar.clear()
+	fmt.Fprintf(a.Err, format+"\n", args...)
+}
 
 // confirm asks a question on the terminal. --yes answers it.
 func (a *app) confirm(question string) error {
@@ -127,6 +133,7 @@ func (a *app) confirm(question string) error {
 	if !a.terminal() {
 		return usage("%s: there is no terminal to ask; --yes answers it", question)
 	}
+	a.bar.clear()
 	fmt.Fprintf(a.Err, "%s [y/N] ", question)
 	answer, err := a.line()
 	if err != nil {

@@ -101,13 +101,21 @@ func onlyRoot(roles []string) bool {
 	return len(roles) > 0 && !slices.ContainsFunc(roles, func(r string) bool { return !strings.HasPrefix(r, "root of ") })
 }
 
+// exposedKey is a compromised key with its roles.
+type exposedKey struct {
+	Label string   `json:"label"`
+	Roles []string `json:"roles"`
+}
+
 // exposure is what an attacker with some keys can do to clients.
 type exposure struct {
-	Roles  map[string][]string `json:"roles"` // of each key, by label
-	Can    []string            `json:"can"`
-	Cannot []string            `json:"cannot"`
-	Until  *time.Time          `json:"until,omitempty"` // end of a freeze, if the attacker can freeze clients
-	Steps  []string            `json:"steps"`
+	Keys   []exposedKey `json:"keys"`
+	Can    []string     `json:"can"`
+	Cannot []string     `json:"cannot"`
+	Until  *time.Time   `json:"until,omitempty"` // end of a freeze, if the attacker can freeze clients
+	Steps  []string     `json:"steps"`
+
+	roles map[string][]string // of each key, by label
 }
 
 // explainCompromise prints what an attacker can do, and the steps. It changes nothing.
@@ -130,14 +138,15 @@ func (a *app) explainCompromise(labels []string, keys map[string]tuf.Key) error 
 	}
 	x := exposed(chain[len(chain)-1], st, keys)
 	for _, label := range labels {
-		if len(x.Roles[label]) == 0 {
+		if len(x.roles[label]) == 0 {
 			return usage("key %s has no role in the newest root", text.Name(label))
 		}
+		x.Keys = append(x.Keys, exposedKey{label, x.roles[label]})
 	}
-	x.Steps = compromiseSteps(id, labels, x.Roles)
+	x.Steps = compromiseSteps(id, labels, x.roles)
 	var lines []string
 	for _, label := range labels {
-		lines = append(lines, fmt.Sprintf("%s: %s", text.Name(label), strings.Join(x.Roles[label], ", ")))
+		lines = append(lines, fmt.Sprintf("%s: %s", text.Name(label), strings.Join(x.roles[label], ", ")))
 	}
 	for _, c := range x.Can {
 		lines = append(lines, "they CAN "+c)
@@ -154,7 +163,7 @@ func (a *app) explainCompromise(labels []string, keys map[string]tuf.Key) error 
 // exposed computes what keys authorise under a root. docs/key-compromise.md has the same
 // results, measured.
 func exposed(root *tuf.Root, st *repo.Status, keys map[string]tuf.Key) *exposure {
-	x := &exposure{Roles: map[string][]string{}, Can: []string{}, Cannot: []string{}}
+	x := &exposure{Keys: []exposedKey{}, roles: map[string][]string{}, Can: []string{}, Cannot: []string{}}
 	stolen := map[string]bool{}
 	for _, k := range keys {
 		stolen[k.ID()] = true
@@ -170,7 +179,7 @@ func exposed(root *tuf.Root, st *repo.Status, keys map[string]tuf.Key) *exposure
 	note := func(role string, ids []string) {
 		for label, k := range keys {
 			if slices.Contains(ids, k.ID()) {
-				x.Roles[label] = append(x.Roles[label], role)
+				x.roles[label] = append(x.roles[label], role)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
+	"github.com/visum-dev/visum/repo/keys"
 )
 
 // identity is who acts: what decides trust and what starts programs. It is read from the
@@ -236,7 +237,7 @@ func (a *app) configCommand() *cobra.Command {
 				}
 			}
 			for _, k := range id.Keys {
-				settings = append(settings, setting{"key " + k.Label, k.URI, path})
+				settings = append(settings, setting{"key " + k.Label, keys.Redact(k.URI), path})
 			}
 			var lines []string
 			for _, s := range settings {

@@ -47,7 +47,7 @@ func (a *app) draftCommand() *cobra.Command {
 			for _, m := range d.Missing() {
 				lines = append(lines, m.String())
 			}
-			if err := a.print(map[string]any{"missing": d.Missing()}, lines...); err != nil || len(lines) == 0 {
+			if err := a.print(map[string]any{"missing": append([]repo.Missing{}, d.Missing()...)}, lines...); err != nil || len(lines) == 0 {
 				return err
 			}
 			return fmt.Errorf("%w: %d rules", repo.ErrUnsigned, len(lines))

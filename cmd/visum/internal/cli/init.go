@@ -146,7 +146,7 @@ func (a *app) initDraft(x *initFlags, folder string) error {
 	if err := writeTOML(folder, &folderConfig{RepoID: root.RepoID, Storage: x.store}); err != nil {
 		return err
 	}
-	return a.print(map[string]any{"repo_id": root.RepoID, "draft": x.out, "digest": d.Digest(), "missing": d.Missing(), "warnings": d.Warnings(), "key_losses": losses},
+	return a.print(map[string]any{"repo_id": root.RepoID, "draft": x.out, "digest": d.Digest(), "missing": append([]repo.Missing{}, d.Missing()...), "warnings": append([]string{}, d.Warnings()...), "key_losses": losses},
 		append(a.firstLines(d),
 			fmt.Sprintf("draft of root 1 in %s. Read this digest to the other parties, by another way than the file takes:", text.Name(x.out)), "  "+d.Digest(),
 			fmt.Sprintf("next, at each other party: visum join %s --as PARTY", x.out))...)
@@ -369,7 +369,7 @@ func (a *app) initSolo(x *initFlags, folder string) (err error) {
 	if err != nil {
 		return err
 	}
-	warnings := root.Warnings("self", a.Now())
+	warnings := append([]string{}, root.Warnings("self", a.Now())...)
 	lines := []string{}
 	for _, w := range warnings {
 		lines = append(lines, "warning: "+w)

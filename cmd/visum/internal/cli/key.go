@@ -56,8 +56,19 @@ func (a *app) keyCommand() *cobra.Command {
 		}}
 	fresh.Flags().BoolVar(&plain, "unsafe-plain", false, "do not encrypt the file: everyone who reads it can sign")
 	fresh.Flags().StringVar(&use, "for", "", "the party and the purpose of the key, such as 'vendor root'")
-	list := &cobra.Command{Use: "list", Short: "List the keys of the key ring, without opening them", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+	list := &cobra.Command{Use: "list [pkcs11:]", Short: "List the keys of the key ring, without opening them, or those of tokens", Args: cobra.MaximumNArgs(1),
+		Long: "list prints the keys of the key ring. With a pkcs11: URI it prints the tokens that are present, and their keys\nthat are visible without a PIN.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if !strings.HasPrefix(strings.ToLower(args[0]), "pkcs11:") {
+					return usage("%s: only pkcs11: can be listed", text.Quote(keys.Redact(args[0])))
+				}
+				out, lines, _, err := a.listTokens(args[0])
+				if err != nil {
+					return err
+				}
+				return a.print(map[string]any{"tokens": out}, lines...)
+			}
 			id, err := a.readIdentity()
 			if err != nil {
 				return err
@@ -125,10 +136,13 @@ func (a *app) keyAddCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "add LABEL URI", Short: "Add a key of a file, an agent or a key store to the key ring", Args: cobra.ExactArgs(2),
 		Long: `add opens a key and adds it to the key ring under LABEL, with its public key: later commands open the key
 at its first signature only, and refuse it if its public key has changed. URI is file:PATH, ssh-agent:COMMENT,
-hashivault://KEY, awskms:///KEY, or exec:/PROGRAM?arg=A, a program that signs; docs/keys.md describes them. Paths
-are absolute.`,
+pkcs11:token=T;object=O, hashivault://KEY, awskms:///KEY, or exec:/PROGRAM?arg=A, a program that signs;
+docs/keys.md describes them. Paths are absolute. pkcs11: alone lists the keys of the tokens that are present.`,
 		Example: "  visum key add 'vendor root' 'ssh-agent:vendor%20root' --for 'vendor root'\n  visum key add release 'exec:/usr/local/bin/sign-with-kms?arg=alias/release' --for 'vendor release'",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if keys.Redact(args[1]) != args[1] {
+				return usage("%s: an argument is visible to other users of the machine: pin-source=file:PATH names a PIN file; without it, visum asks for the token PIN", text.Quote(keys.Redact(args[1])))
+			}
 			scheme, rest, ok := strings.Cut(args[1], ":")
 			rest = strings.TrimPrefix(rest, "//")
 			if !ok || (scheme == "file" || scheme == "exec") && !strings.HasPrefix(rest, "/") && !filepath.IsAbs(rest) {
@@ -141,6 +155,12 @@ are absolute.`,
 				k := identityKey{Label: args[0], URI: args[1]}
 				if err := k.setUse(use); err != nil {
 					return keyLine{}, err
+				}
+				if bareToken(k.URI) {
+					var err error
+					if k.URI, err = a.chooseToken(k.URI); err != nil {
+						return keyLine{}, err
+					}
 				}
 				s, err := a.openKey(id, k)
 				if err != nil {
@@ -169,7 +189,7 @@ func (a *app) keyRemoveCommand() *cobra.Command {
 				}
 				line, err := a.keyLine(id, id.Keys[i])
 				if err != nil { // its file is gone
-					line = keyLine{Label: id.Keys[i].Label, URI: id.Keys[i].URI, Party: id.Keys[i].Party}
+					line = keyLine{Label: id.Keys[i].Label, URI: keys.Redact(id.Keys[i].URI), Party: id.Keys[i].Party}
 				}
 				id.Keys = slices.Delete(id.Keys, i, i+1)
 				return line, nil
@@ -209,7 +229,7 @@ func (id *identity) noLabel(label string) error {
 func (id *identity) newLabel(label string) error {
 	for _, k := range id.Keys {
 		if k.Label == label {
-			return usage("the key ring has a key %s already: %s", text.Name(label), text.Quote(k.URI))
+			return usage("the key ring has a key %s already: %s", text.Name(label), text.Quote(keys.Redact(k.URI)))
 		}
 	}
 	return nil
@@ -224,7 +244,7 @@ func (a *app) keyLine(id *identity, k identityKey) (keyLine, error) {
 	if err != nil {
 		return keyLine{}, fmt.Errorf("key %s: %w", text.Name(k.Label), err)
 	}
-	return keyLine{k.Label, k.URI, k.Party, k.Purpose, key.ID(), key.Scheme, print}, nil
+	return keyLine{k.Label, keys.Redact(k.URI), k.Party, k.Purpose, key.ID(), key.Scheme, print}, nil
 }
 
 // newKey makes a key file next to the identity file and adds it to the key ring, which the

@@ -67,7 +67,7 @@ func (a *app) openSite(readOnly bool) (*site, error) {
 		return nil, err
 	}
 	s := &site{storage: store, dry: a.dryRun, repoID: folder.RepoID, uri: folder.Storage, exchange: folder.Exchange}
-	cfg := &repo.Config{Now: a.Now, Labels: map[string]string{}}
+	cfg := &repo.Config{Now: a.Now, Labels: map[string]string{}, Progress: a.progress()}
 	mine := slices.DeleteFunc(slices.Clone(id.Repositories), func(r identityRepo) bool { return r.RepoID != folder.RepoID })
 	if i := slices.IndexFunc(mine, func(r identityRepo) bool { return r.Default }); i >= 0 && a.as == "" {
 		mine = mine[i : i+1]
@@ -312,6 +312,7 @@ func (a *app) openers() map[string]keys.Opener {
 			}
 			return awskms.Opener(cfg)(ctx, uri, opts)
 		},
+		"pkcs11": a.openToken,
 	}
 }
 
@@ -357,6 +358,7 @@ func (a *app) passphrase(_ context.Context, uri string) ([]byte, error) {
 	if !a.terminal() {
 		return nil, usage("%s: there is no terminal to ask for its passphrase; --passphrase-file names a file with it", text.Quote(uri))
 	}
+	a.bar.clear()
 	fmt.Fprintf(a.Err, "passphrase of %s: ", text.Quote(uri))
 	defer fmt.Fprintln(a.Err)
 	data, err := term.ReadPassword(int(a.In.Fd()))

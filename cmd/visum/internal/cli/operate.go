@@ -51,7 +51,7 @@ func (a *app) statusCommand() *cobra.Command {
 			for _, d := range st.Due {
 				due = append(due, dueRole{d.Role, d.Version, d.Party, d.Expires, d.Urgency.String(), d.CanSign, d.Needs})
 			}
-			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": st.Dates, "unfinished": st.Unfinished, "alarms": append([]repo.Alarm{}, st.Alarms...), "ahead_seconds": int64(st.Ahead / time.Second)}, text.Line(stopLine(st)), st.String()); err != nil {
+			if err := a.print(map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": append([]repo.Event{}, st.Dates...), "unfinished": st.Unfinished, "alarms": append([]repo.Alarm{}, st.Alarms...), "ahead_seconds": int64(st.Ahead / time.Second)}, text.Line(stopLine(st)), st.String()); err != nil {
 				return err
 			}
 			if st.Urgency() > repo.UrgencyFine || st.Unfinished {
@@ -92,7 +92,13 @@ type finding struct {
 
 func (a *app) fsckCommand() *cobra.Command {
 	var mirrors []string
+	var quick bool
 	cmd := &cobra.Command{Use: "fsck", Short: "Verify every file of the repository, and mirrors of it; exit status 3 if anything is wrong", Args: cobra.NoArgs,
+		Long: `fsck verifies all metadata from the pin on, and reads and hashes every target, 32 at the same time.
+
+--quick compares the names and sizes of the targets with a listing of the storage, and reads none of them. It does not
+find a target whose bytes were changed and whose size was not, since listings have no sha256; it reads no review
+statement. Of a mirror that can't be listed, such as a URL, it compares the metadata alone.`,
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.look()
 			if err != nil {
@@ -110,7 +116,7 @@ func (a *app) fsckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			report, err := mirror.Verify(a.ctx, s.storage, pin, &mirror.Options{Now: a.Now, UnsafeLoopback: s.loopback}, copies...)
+			report, err := mirror.Verify(a.ctx, s.storage, pin, &mirror.Options{Now: a.Now, UnsafeLoopback: s.loopback, Quick: quick, Progress: a.progress()}, copies...)
 			if err != nil {
 				return err
 			}
@@ -119,7 +125,7 @@ func (a *app) fsckCommand() *cobra.Command {
 				found = append(found, finding{f, f.Harmless()})
 			}
 			if err := a.print(map[string]any{"ok": report.Err() == nil, "root": report.Root, "timestamp": report.Timestamp, "snapshot": report.Snapshot, "roles": report.Roles,
-				"targets": report.Targets, "bytes": report.Bytes, "findings": found, "recoveries": report.Recoveries}, report.String()); err != nil {
+				"targets": report.Targets, "bytes": report.Bytes, "findings": found, "recoveries": append([]mirror.RecoveryInfo{}, report.Recoveries...), "quick": quick}, report.String()); err != nil {
 				return err
 			}
 			if report.Err() != nil {
@@ -127,6 +133,7 @@ func (a *app) fsckCommand() *cobra.Command {
 			}
 			return nil
 		}}
+	cmd.Flags().BoolVar(&quick, "quick", false, "compare names and sizes of targets with a listing, and read none of them")
 	cmd.Flags().StringArrayVar(&mirrors, "mirror", nil, "URL or directory of a mirror that must have the same files; may be repeated")
 	return cmd
 }
@@ -199,8 +206,8 @@ func (a *app) cloneCommand() *cobra.Command {
 					return err
 				}
 			}
-			files := 0
-			opt := &mirror.Options{Now: a.Now, UnsafeLoopback: loopback, Progress: func(p storage.Progress) { files = max(files, p.Files) },
+			files, show := 0, a.progress()
+			opt := &mirror.Options{Now: a.Now, UnsafeLoopback: loopback, Progress: func(p storage.Progress) { files = max(files, p.Files); show(p) },
 				Skipped: func(f mirror.Finding) { a.note("%s", f) }}
 			if err := mirror.Clone(a.ctx, to, src, pin, opt); err != nil {
 				return err

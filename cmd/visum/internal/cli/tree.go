@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,13 +19,14 @@ func Main(ctx context.Context, p *Process) int {
 	if p.Now == nil {
 		p.Now = time.Now
 	}
-	a := &app{Process: p, ctx: ctx}
+	a := &app{Process: p, ctx: ctx, tokens: &tokenStore{}}
 	root := a.root()
 	root.SetArgs(p.Args)
 	root.SetIn(p.In)
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	cmd, err := root.ExecuteContextC(ctx)
+	a.bar.clear()
 	if err != nil && !errors.Is(err, errFound) {
 		fmt.Fprintf(p.Err, "visum: %s\n", text.Line(strings.TrimPrefix(err.Error(), "visum: ")))
 		if next := nextStep(err); next != "" {
@@ -128,4 +130,21 @@ func WriteHelp(w io.Writer) error {
 		return nil
 	}
 	return write(a.root())
+}
+
+// Commands returns the path of every command that prints a result, such as "draft sign".
+// Pages of help, completion and what prints files are not among them.
+func Commands() (paths []string) {
+	a := &app{Process: &Process{Getenv: func(string) string { return "" }}}
+	var visit func(cmd *cobra.Command, path []string)
+	visit = func(cmd *cobra.Command, path []string) {
+		if !cmd.HasSubCommands() && cmd.RunE != nil && !cmd.IsAdditionalHelpTopicCommand() {
+			paths = append(paths, strings.Join(path, " "))
+		}
+		for _, c := range cmd.Commands() {
+			visit(c, append(slices.Clone(path), c.Name()))
+		}
+	}
+	visit(a.root(), nil)
+	return paths
 }
