@@ -1,6 +1,8 @@
 package repo_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -79,12 +81,52 @@ func TestMarkedLedger(t *testing.T) {
 		noErr(t, sign(other, fmt.Sprint(100+i)))
 	}
 	noErr(t, sign(this, "8"))
+	for _, data := range m.ledger.Files {
+		var doc struct{ Before []string }
+		noErr(t, json.Unmarshal(data, &doc))
+		if len(doc.Before) != signing.KeptPredecessors {
+			t.Errorf("a document names %d predecessors", len(doc.Before))
+		}
+	}
 
 	for name := range own.Files {
 		own.Files[name] = []byte("{}")
 	}
 	if err := sign(this, "9"); err == nil || !strings.Contains(err.Error(), "mark of the ledger") {
 		t.Error(err)
+	}
+}
+
+// afterLoad is a ledger of which another process writes a document after a Load.
+type afterLoad struct {
+	signing.Ledger
+	do *func()
+}
+
+func (l afterLoad) Load(ctx context.Context, repoID string) ([]byte, error) {
+	data, err := l.Ledger.Load(ctx, repoID)
+	if do := *l.do; do != nil {
+		*l.do = nil
+		do()
+	}
+	return data, err
+}
+
+// A process that is slower than another one of its machine does not move the mark back.
+func TestMarkStays(t *testing.T) {
+	t.Parallel()
+	const id = "0f6c1b0e5d0c4a0f9a3be1b4a2f0c7d1"
+	shared, own := signing.StorageLedger(newMemory()), newMemory()
+	one, two := []byte(`{"number": 1}`), []byte(`{"number": 2, "before": ["x"]}`)
+	fast := signing.MarkedLedger(shared, own)
+	noErr(t, shared.Swap(t.Context(), id, nil, one))
+	do := func() { noErr(t, fast.Swap(t.Context(), id, one, two)) }
+	_, err := signing.MarkedLedger(afterLoad{shared, &do}, own).Load(t.Context(), id)
+	noErr(t, err)
+	for name, data := range own.Files {
+		if !strings.Contains(string(data), `"number":2`) {
+			t.Errorf("%s: %s", name, data)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -28,10 +29,15 @@ type pair struct {
 
 func newPair(t *testing.T, kinds string) *pair {
 	t.Helper()
+	return newPairAt(t, kinds, time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC))
+}
+
+func newPairAt(t *testing.T, kinds string, at time.Time) *pair {
+	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("the checks are shell scripts")
 	}
-	p := &pair{t: t, dir: filepath.Join(t.TempDir(), "d"), at: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
+	p := &pair{t: t, dir: filepath.Join(t.TempDir(), "d"), at: at}
 	p.command(0, "dev", p.dir, "--product", "rules", "--serve=false")
 	p.edit("identity.toml", "  party = \"vendor\"\n  pin", "  party = \"vendor\"\n  automation = ["+kinds+"]\n  pin")
 	p.edit("identity.toml", "  party = \"review\"\n  pin", "  party = \"review\"\n  automation = ["+kinds+"]\n  pin")
@@ -485,6 +491,25 @@ func TestRunChecks(t *testing.T) {
 	}
 	if out := p.once(3, "review", "--approve", "rules/", "--check", check); strings.Contains(out, " approved ") || !strings.Contains(out, "waits rules/refused: this party recalled or refused these bytes before") {
 		t.Error(out)
+	}
+}
+
+// The release data changes while the program examines the bytes: the new data is
+// examined too before it is approved.
+func TestRunExaminesWhatItApproves(t *testing.T) {
+	p := newPairAt(t, `"release:rules/"`, time.Now()) // the program uses the clock of the machine
+	visum, err := exec.LookPath("visum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.command(0, "-C", p.dir, "--as", "vendor", "add", filepath.Join(filepath.Dir(p.dir), "in", "a"), "--product", "rules", "--version", "1.0.0", "--platform", "any", "--publish")
+	log := filepath.Join(p.dir, "log")
+	p.write("check", fmt.Sprintf("#!/bin/sh\ntest -e %s || %s --identity %s -C %s --as vendor rollout rules@1.0.0 50%% --publish || exit 1\necho $VISUM_PRODUCT $VISUM_VERSION $VISUM_CHANNEL $VISUM_PLATFORM >>%s\n",
+		log, visum, filepath.Join(p.dir, "identity.toml"), p.dir, log))
+	out := p.once(0, "review", "--approve", "rules/", "--check", filepath.Join(filepath.Dir(p.dir), "check"))
+	data, err := os.ReadFile(log)
+	if err != nil || string(data) != "rules 1.0.0 stable any\nrules 1.0.0 stable any\n" || strings.Count(out, " approved ") != 1 {
+		t.Errorf("%q, %v\n%s", data, err, out)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -331,9 +332,22 @@ func (r *runner) approval(good []repo.Pending) func(*repo.Tx) error {
 	}
 }
 
+// approved delivers approvals. What is listed must be what was examined: a record of an
+// approval names the bytes, and the release data may have changed since.
 func (r *runner) approved(d *repo.Draft, good []repo.Pending) error {
 	if d.Empty() {
 		return nil
+	}
+	targets, err := r.site.NewTargets(r.ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, t := range targets {
+		for _, p := range good {
+			if t.Name == p.Name && !reflect.DeepEqual(t.Release, p.Release) {
+				return fmt.Errorf("%s: its release data changed during the check: %w", text.Name(p.Path), repo.ErrConflict)
+			}
+		}
 	}
 	var paths []string
 	for _, p := range good {
