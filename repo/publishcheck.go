@@ -210,7 +210,11 @@ func (n *publication) targets(ctx context.Context) error {
 	if len(n.compromised) > 0 {
 		return nil
 	}
-	src := storage.SourceOf(n.repo.storage)
+	type listed struct {
+		f    *draftFile
+		name string
+	}
+	var list []listed
 	seen := map[string]bool{}
 	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
 		f := n.fresh[role]
@@ -231,18 +235,23 @@ func (n *publication) targets(ctx context.Context) error {
 				continue
 			}
 			seen[name] = true
-			file, err := src.Open(ctx, name)
-			switch {
-			case err == nil:
-				file.Close()
-			case errors.Is(err, fs.ErrNotExist):
-				return fmt.Errorf("repo: %s v%d: %w: %s is no longer in the storage: %w; stage the draft again, which writes it", roleText(role), f.version, ErrStale, text.Name(name), err)
-			case !errors.Is(err, tuf.ErrTooLarge): // it exists, but is too large for a Storage that is not a Source
-				return fmt.Errorf("repo: %s: %w", text.Name(name), err)
-			}
+			list = append(list, listed{f, name})
 		}
 	}
-	return nil
+	src := storage.SourceOf(n.repo.storage)
+	return together(ctx, len(list), func(ctx context.Context, i int) error {
+		f, name := list[i].f, list[i].name
+		file, err := src.Open(ctx, name)
+		switch {
+		case err == nil:
+			file.Close()
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("repo: %s v%d: %w: %s is no longer in the storage: %w; stage the draft again, which writes it", roleText(f.role), f.version, ErrStale, text.Name(name), err)
+		case !errors.Is(err, tuf.ErrTooLarge): // it exists, but is too large for a Storage that is not a Source
+			return fmt.Errorf("repo: %s: %w", text.Name(name), err)
+		}
+		return nil
+	})
 }
 
 // targetsNow returns the targets of the published version of a role, by path; nil if

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -128,12 +129,11 @@ func (a *app) syncCommand() *cobra.Command {
 				return err
 			}
 			return a.stage(flags, func(tx *repo.Tx, party string) error {
+				var list []repo.NewFile
 				for _, f := range files {
-					if err := addPlain(tx, party, f); err != nil {
-						return err
-					}
+					list = append(list, repo.NewFile{Path: f.path, Open: func() (io.ReadSeekCloser, error) { return os.Open(f.name) }})
 				}
-				return nil
+				return tx.AddAll(party, list)
 			})
 		}}
 	a.changeFlags(cmd, &flags)
@@ -168,15 +168,6 @@ func plainFiles(dir, prefix string) ([]releaseFile, error) {
 		return nil
 	})
 	return out, err
-}
-
-func addPlain(tx *repo.Tx, party string, f releaseFile) error {
-	file, err := os.Open(f.name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return tx.Add(party, f.path, file, nil)
 }
 
 func (a *app) holdCommand() *cobra.Command {
