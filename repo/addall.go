@@ -33,16 +33,14 @@ type NewFile struct {
 // are stored stay unlisted. [Config].Progress is called once for each file, in other
 // goroutines than that of the call, one at a time.
 func (tx *Tx) AddAll(party string, files []NewFile) error {
-	roles := make([][]string, len(files))
-	for i, f := range files {
-		class, names, err := tx.role(party, f.Path)
+	for _, f := range files {
+		class, _, err := tx.role(party, f.Path)
 		if err != nil {
 			return err
 		}
 		if err := fetchable(class, f.Path); err != nil {
 			return err
 		}
-		roles[i] = names
 	}
 	entries := make([]wire.Value, len(files))
 	var mu sync.Mutex // of the progress
@@ -61,9 +59,14 @@ func (tx *Tx) AddAll(party string, files []NewFile) error {
 		return err
 	}
 	for i, f := range files {
-		if err := tx.list(roles[i], f.Path, entries[i]); err != nil {
+		_, roles, err := tx.role(party, f.Path)
+		if err == nil {
+			err = tx.list(roles, f.Path, entries[i])
+		}
+		if err != nil {
 			return err
 		}
+		entries[i] = nil
 	}
 	return nil
 }
