@@ -122,25 +122,34 @@ func TestWarmHandleMeetsLeftovers(t *testing.T) {
 	if err := handle.Update(t.Context(), rulesUpdate(0)); err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for f, err := range b.List(t.Context(), "metadata/") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, f.Name)
-	}
-	for _, name := range names {
-		if role, v := layout.SplitRoleName(name); strings.Contains(role, ".b-") || role == "snapshot" {
-			if err := b.Create(t.Context(), layout.RoleName(role, v+1), strings.NewReader("left")); err != nil && !errors.Is(err, storage.ErrConflict) {
+	leave := func() {
+		t.Helper()
+		var names []string
+		for f, err := range b.List(t.Context(), "metadata/") {
+			if err != nil {
 				t.Fatal(err)
+			}
+			names = append(names, f.Name)
+		}
+		for _, name := range names {
+			if role, v := layout.SplitRoleName(name); strings.Contains(role, ".b-") || role == "snapshot" {
+				if err := b.Create(t.Context(), layout.RoleName(role, v+1), strings.NewReader("left")); err != nil && !errors.Is(err, storage.ErrConflict) {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
+	leave()
 	if err := handle.Update(t.Context(), rulesUpdate(1)); !errors.Is(err, repo.ErrConflict) {
 		t.Fatalf("the first attempt: %v", err)
 	}
 	if err := handle.Update(t.Context(), rulesUpdate(1)); err != nil {
 		t.Fatalf("the second attempt: %v", err)
+	}
+	// A new handle looks for them first.
+	leave()
+	if err := w.Open().Update(t.Context(), rulesUpdate(2)); err != nil {
+		t.Fatalf("a new handle: %v", err)
 	}
 }
 
