@@ -211,13 +211,14 @@ func (n *publication) targets(ctx context.Context) error {
 		return nil
 	}
 	src := storage.SourceOf(n.repo.storage)
-	seen := map[string]bool{}
+	seen := map[[16]byte]bool{} // there may be a million
 	for _, role := range slices.Sorted(maps.Keys(n.fresh)) {
 		f := n.fresh[role]
 		was, err := n.targetsNow(ctx, role)
 		if err != nil {
 			return err
 		}
+		var names []string
 		for path, v := range metafile.Member(f.signed, "targets").Members() {
 			if string(was[path.String()]) == string(v) {
 				continue
@@ -227,19 +228,24 @@ func (n *publication) targets(ctx context.Context) error {
 				return fmt.Errorf("repo: %s v%d: %w: target %s: %w", roleText(role), f.version, tuf.ErrMalformed, text.Name(path.String()), err)
 			}
 			name := layout.TargetName(path.String(), x.Hashes.SHA256)
-			if seen[name] {
-				continue
+			if key := metafile.Key(name); !seen[key] {
+				seen[key], names = true, append(names, name)
 			}
-			seen[name] = true
-			file, err := src.Open(ctx, name)
+		}
+		err = together(ctx, len(names), func(ctx context.Context, i int) error {
+			file, err := src.Open(ctx, names[i])
 			switch {
 			case err == nil:
 				file.Close()
 			case errors.Is(err, fs.ErrNotExist):
-				return fmt.Errorf("repo: %s v%d: %w: %s is no longer in the storage: %w; stage the draft again, which writes it", roleText(role), f.version, ErrStale, text.Name(name), err)
+				return fmt.Errorf("repo: %s v%d: %w: %s is no longer in the storage: %w; stage the draft again, which writes it", roleText(role), f.version, ErrStale, text.Name(names[i]), err)
 			case !errors.Is(err, tuf.ErrTooLarge): // it exists, but is too large for a Storage that is not a Source
-				return fmt.Errorf("repo: %s: %w", text.Name(name), err)
+				return fmt.Errorf("repo: %s: %w", text.Name(names[i]), err)
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 )
 
 // Repo is a handle on a repository. Between calls of [Repo.Update] it keeps metadata files
-// that never change, at most 32 MiB; other calls cache no metadata. Any number of handles and processes may use one Storage. Its methods are safe for concurrent use.
+// that never change, at most 8 MiB; other calls cache no metadata. Any number of handles and processes may use one Storage. Its methods are safe for concurrent use.
 type Repo struct {
 	storage storage.Storage
 	ledger  signing.Ledger

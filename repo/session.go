@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/repo/storage"
 )
 
@@ -28,7 +29,7 @@ type warmth struct {
 }
 
 // maxWarm bounds the files that a handle keeps, in bytes.
-const maxWarm = 32 << 20
+const maxWarm = 8 << 20
 
 func (w *warmth) get(name string) ([]byte, bool) {
 	w.mu.Lock()
@@ -80,7 +81,7 @@ func (r *Repo) session() *Repo {
 	if !ok {
 		return r
 	}
-	out := r.with(&session{full: s, warm: r.warm, seen: map[string]answer{}, state: map[string]answer{}, made: map[string]bool{}})
+	out := r.with(&session{full: s, warm: r.warm, seen: map[string]answer{}, state: map[string]answer{}, made: map[[16]byte]bool{}})
 	out.updates = true
 	return out
 }
@@ -92,7 +93,7 @@ type session struct {
 	mu    sync.Mutex
 	seen  map[string]answer // nil after the first write of metadata
 	state map[string]answer // the timestamp, and roots that do not exist: the state of the call
-	made  map[string]bool   // target files that this session created
+	made  map[[16]byte]bool // target files that this session created
 }
 
 // conflict turns an error of a call into [ErrConflict] if another process has published
@@ -133,7 +134,7 @@ func (s *session) Read(ctx context.Context, name string) ([]byte, error) {
 	if err == nil {
 		s.warm.keep(name, bytes.Clone(data))
 	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	if role, _ := layout.SplitRoleName(name); err == nil && role == "" || errors.Is(err, fs.ErrNotExist) {
 		s.mu.Lock()
 		if s.seen != nil {
 			s.seen[name] = answer{bytes.Clone(data), err}
@@ -157,7 +158,7 @@ func (s *session) Open(ctx context.Context, name string) (io.ReadCloser, error) 
 		return io.NopCloser(bytes.NewReader(data)), nil
 	}
 	s.mu.Lock()
-	made := s.made[name]
+	made := s.made[metafile.Key(name)]
 	s.mu.Unlock()
 	if made {
 		return &lazyFile{open: func() (io.ReadCloser, error) { return s.full.Open(ctx, name) }}, nil
@@ -193,7 +194,7 @@ func (s *session) written(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if strings.HasPrefix(name, "targets/") {
-		s.made[name] = true
+		s.made[metafile.Key(name)] = true
 		delete(s.seen, name)
 	} else {
 		s.seen = nil

@@ -1,16 +1,25 @@
 package s3
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/mirror"
@@ -113,25 +122,34 @@ func TestWarmHandleMeetsLeftovers(t *testing.T) {
 	if err := handle.Update(t.Context(), rulesUpdate(0)); err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for f, err := range b.List(t.Context(), "metadata/") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, f.Name)
-	}
-	for _, name := range names {
-		if role, v := layout.SplitRoleName(name); strings.Contains(role, ".b-") || role == "snapshot" {
-			if err := b.Create(t.Context(), layout.RoleName(role, v+1), strings.NewReader("left")); err != nil && !errors.Is(err, storage.ErrConflict) {
+	leave := func() {
+		t.Helper()
+		var names []string
+		for f, err := range b.List(t.Context(), "metadata/") {
+			if err != nil {
 				t.Fatal(err)
+			}
+			names = append(names, f.Name)
+		}
+		for _, name := range names {
+			if role, v := layout.SplitRoleName(name); strings.Contains(role, ".b-") || role == "snapshot" {
+				if err := b.Create(t.Context(), layout.RoleName(role, v+1), strings.NewReader("left")); err != nil && !errors.Is(err, storage.ErrConflict) {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
+	leave()
 	if err := handle.Update(t.Context(), rulesUpdate(1)); !errors.Is(err, repo.ErrConflict) {
 		t.Fatalf("the first attempt: %v", err)
 	}
 	if err := handle.Update(t.Context(), rulesUpdate(1)); err != nil {
 		t.Fatalf("the second attempt: %v", err)
+	}
+	// A new handle looks for them first.
+	leave()
+	if err := w.Open().Update(t.Context(), rulesUpdate(2)); err != nil {
+		t.Fatalf("a new handle: %v", err)
 	}
 }
 
@@ -197,3 +215,129 @@ func TestPruneCleans(t *testing.T) {
 		}
 	}
 }
+
+// thin answers like a bucket that keeps of targets the names alone, so that the memory of
+// the process is that of the publisher.
+type thin struct {
+	*server
+	mu      sync.Mutex
+	targets map[[16]byte]bool
+	running int
+	most    int
+	enough  chan struct{} // closed when 64 requests are in flight; no PUT returns before
+}
+
+func (s *thin) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !strings.Contains(r.URL.Path, "/targets/agent/") {
+		return s.server.RoundTrip(r)
+	}
+	s.mu.Lock()
+	s.running++
+	if s.most = max(s.most, s.running); s.running == 64 {
+		select {
+		case <-s.enough:
+		default:
+			close(s.enough)
+		}
+	}
+	s.mu.Unlock()
+	if r.Method == http.MethodPut {
+		select {
+		case <-s.enough:
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+	defer func() { s.mu.Lock(); s.running--; s.mu.Unlock() }()
+	if r.Body != nil {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return nil, err
+		}
+		r.Body.Close()
+	}
+	sum := sha256.Sum256([]byte(r.URL.Path))
+	key := [16]byte(sum[:])
+	s.mu.Lock()
+	have := s.targets[key]
+	if r.Method == http.MethodPut {
+		s.targets[key] = true
+	}
+	s.mu.Unlock()
+	rec := httptest.NewRecorder()
+	if r.Method == http.MethodGet && !have {
+		answer(rec, 404, "NoSuchKey")
+	} else {
+		rec.Header().Set("ETag", fmt.Sprintf(`"%x"`, sum[:16]))
+		rec.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
+		rec.Header().Set("Content-Length", "0")
+	}
+	out := rec.Result()
+	out.ContentLength = max(out.ContentLength, 0)
+	out.Request = r
+	return out, nil
+}
+
+// The first publish of many targets has 64 requests in flight and needs little memory:
+// 100,000 files with VISUM_LONG=1, in under 100 MiB.
+func TestFirstPublishOfMany(t *testing.T) {
+	n, limit := 3_000, uint64(40<<20)
+	if rawtuf.Long {
+		n, limit = 100_000, 100<<20
+	}
+	s := &thin{server: newServer(t), targets: map[[16]byte]bool{}, enough: make(chan struct{})}
+	opt := s.options()
+	opt.HTTPClient = &http.Client{Transport: s}
+	b, err := Open(t.Context(), uri, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := repotest.Empty(t)
+	w.Now, w.Elsewhere = time.Now().UTC().Truncate(time.Second), b
+	w.Update(w.Define)
+	files := make([]repo.NewFile, n)
+	for i := range files {
+		files[i] = repo.NewFile{Path: fmt.Sprintf("agent/rules/%03d/%06d", i%1000, i), Open: func() (io.ReadSeekCloser, error) {
+			return noClose{strings.NewReader(fmt.Sprint("rule ", i))}, nil
+		}}
+	}
+	s.requests()
+	runtime.GC()
+	var base runtime.MemStats
+	runtime.ReadMemStats(&base)
+	old := debug.SetGCPercent(20)
+	defer debug.SetGCPercent(old)
+	var peak atomic.Uint64
+	stop := make(chan struct{})
+	var sampler sync.WaitGroup
+	sampler.Go(func() {
+		sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+				metrics.Read(sample)
+				peak.Store(max(peak.Load(), sample[0].Value.Uint64()))
+			}
+		}
+	})
+	begin := time.Now()
+	err = w.Open().Update(t.Context(), func(tx *repo.Tx) error { return tx.AddAll("vendor", files) })
+	took := time.Since(begin)
+	close(stop)
+	sampler.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d targets in %s, at most %d requests in flight, %d MiB of heap above the start", n, took.Round(time.Millisecond), s.most, (peak.Load()-base.HeapAlloc)>>20)
+	if s.most != 64 {
+		t.Errorf("%d requests in flight, want 64", s.most)
+	}
+	if used := peak.Load() - base.HeapAlloc; used > limit {
+		t.Errorf("%d MiB of heap, want at most %d", used>>20, limit>>20)
+	}
+}
+
+type noClose struct{ *strings.Reader }
+
+func (noClose) Close() error { return nil }

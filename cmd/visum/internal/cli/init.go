@@ -135,8 +135,16 @@ func (a *app) initDraft(x *initFlags, folder string) error {
 	for _, l := range losses {
 		a.note("%s", l)
 	}
+	// A signature that fails, for example after a wrong PIN, must not leave a record of
+	// this root: the next init makes another one.
+	ledger := id.path(entry.Ledger)
+	_, err = os.Lstat(ledger)
+	fresh := errors.Is(err, os.ErrNotExist)
 	for _, signer := range s.signers {
 		if err := d.SignFirst(a.ctx, signer, d.Digest()); err != nil && !errors.Is(err, repo.ErrNoPart) {
+			if fresh {
+				err = errors.Join(err, os.RemoveAll(ledger))
+			}
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -94,17 +95,19 @@ func (a *app) syncCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.change(flags, func(tx *repo.Tx, party string) error {
-				for _, f := range files {
-					if err := addPlain(tx, party, f); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
+			return a.change(flags, func(tx *repo.Tx, party string) error { return addPlain(tx, party, files) })
 		}}
 	a.changeFlags(cmd, &flags)
 	return cmd
+}
+
+// addPlain lists files without release data.
+func addPlain(tx *repo.Tx, party string, files []releaseFile) error {
+	var list []repo.NewFile
+	for _, f := range files {
+		list = append(list, repo.NewFile{Path: f.path, Open: func() (io.ReadSeekCloser, error) { return os.Open(f.name) }})
+	}
+	return tx.AddAll(party, list)
 }
 
 // maxSynced bounds the files of one sync.
@@ -135,15 +138,6 @@ func plainFiles(dir, prefix string) ([]releaseFile, error) {
 		return nil
 	})
 	return out, err
-}
-
-func addPlain(tx *repo.Tx, party string, f releaseFile) error {
-	file, err := os.Open(f.name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return tx.Add(party, f.path, file, nil)
 }
 
 func (a *app) holdCommand() *cobra.Command {

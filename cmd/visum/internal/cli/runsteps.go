@@ -171,14 +171,7 @@ func (r *runner) syncOne(f syncFolder) error {
 	if was, ok := r.synced[f.dir]; ok && was.files == state && r.Now().Sub(was.at) < fullSync {
 		return nil
 	}
-	edit := func(tx *repo.Tx) error {
-		for _, x := range files {
-			if err := addPlain(tx, r.site.party, x); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+	edit := func(tx *repo.Tx) error { return addPlain(tx, r.site.party, files) }
 	var all []*queued
 	if r.exchange != nil {
 		if all, _, err = r.queue(r.site, r.exchange); err != nil {
