@@ -156,8 +156,8 @@ func (a *app) readIdentity() (*identity, error) {
 		return nil, err
 	}
 	for _, r := range id.Repositories {
-		if uri.MatchString(r.Ledger) {
-			return nil, usage("%s: ledger %s: a ledger is a directory that only this party can write; it is never at a URI, such as a branch that others can write too", text.Name(path), text.Quote(r.Ledger))
+		if uri.MatchString(r.Ledger) && !strings.HasPrefix(r.Ledger, "s3:") {
+			return nil, usage("%s: ledger %s: a ledger is a directory, or s3://BUCKET/PREFIX, that only this party can write; never a branch, which others can read and whose history is replaced", text.Name(path), text.Quote(r.Ledger))
 		}
 	}
 	seen := map[string]bool{}

@@ -144,6 +144,7 @@ func (a *app) initDraft(x *initFlags, folder string) error {
 		if err := d.SignFirst(a.ctx, signer, d.Digest()); err != nil && !errors.Is(err, repo.ErrNoPart) {
 			if fresh {
 				err = errors.Join(err, os.RemoveAll(ledger))
+				_ = os.Remove(filepath.Dir(ledger)) // unless it has other ledgers
 			}
 			return err
 		}
