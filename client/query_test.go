@@ -252,7 +252,7 @@ func TestDecisionAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, part := range []string{`"accepted":true`, `"reason":"approved"`, `"path":"agent/tool-1.0.0"`, `"version":"1.0.0"`, `"length":10`, `"root":1`,
-		`"timestamp":6`, `"at":"2030-01-15T12:00:00Z"`, `"Party":"vendor","Role":"vendor-agent","Version":6`} {
+		`"timestamp":6`, `"at":"2030-01-15T12:00:00Z"`, `"party":"vendor","role":"vendor-agent","version":6`} {
 		if !strings.Contains(string(data), part) {
 			t.Errorf("lacks %s: %s", part, data)
 		}

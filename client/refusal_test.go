@@ -111,9 +111,9 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		"empty":          {"", tuf.ErrMalformed},
 		"not JSON":       {"pin", tuf.ErrMalformed},
-		"unknown member": {strings.Replace(pin, `"schema"`, `"x": 1, "schema"`, 1), tuf.ErrMalformed},
-		"no such party":  {strings.Replace(pin, `"party": "review"`, `"party": "audit"`, 1), tuf.ErrCharter},
-		"higher minimum": {strings.Replace(pin, `"min": 1`, `"min": 2`, 1), tuf.ErrCharter},
+		"unknown member": {strings.Replace(pin, "{", `{"a":1,`, 1), tuf.ErrMalformed},
+		"no such party":  {strings.Replace(pin, `"party":"review"`, `"party":"audit"`, 1), tuf.ErrCharter},
+		"higher minimum": {strings.Replace(pin, `"min":1`, `"min":2`, 1), tuf.ErrCharter},
 		"bare root":      {string(root), tuf.ErrMalformed},
 	} {
 		if tt.pin == pin {

@@ -78,8 +78,8 @@ type full interface {
 // optional interfaces are used as they are.
 func (r *Repo) session() *Repo {
 	s, ok := r.storage.(full)
-	if !ok {
-		return r
+	if _, batched := r.storage.(storage.Batched); batched || !ok {
+		return r // a batch shows one state itself, and the ledger waits for its end
 	}
 	out := r.with(&session{full: s, warm: r.warm, seen: map[string]answer{}, state: map[string]answer{}, made: map[[16]byte]bool{}})
 	out.updates = true

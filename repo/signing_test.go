@@ -353,7 +353,7 @@ func TestDraftCannotSayWhoSigns(t *testing.T) {
 	needs := func(draft map[string]any, role, key string) {
 		k := w.Signer(key).Key()
 		w.files(draft)[role]["needs"] = []any{map[string]any{"who": "review (" + role + ")", "threshold": 1,
-			"keys": map[string]any{k.ID(): map[string]any{"Type": k.Type, "Scheme": k.Scheme, "Public": k.Public}}}}
+			"keys": map[string]any{k.ID(): map[string]any{"keytype": k.Type, "scheme": k.Scheme, "public": k.Public}}}}
 	}
 	vendor, err := w.Open(vendorKeys...).Stage(t.Context(), add("2"))
 	noErr(t, err)
