@@ -95,10 +95,7 @@ func (a *app) makeDev(dir, product, base string) (err error) {
 	id := &identity{dir: dir}
 	ring := map[string]tuf.Signer{}
 	for _, k := range devKeys {
-		if _, err := a.newKey(id, k.label, k.use, nil); err != nil {
-			return err
-		}
-		s, err := a.openKey(id, id.Keys[len(id.Keys)-1])
+		s, err := a.newKey(id, k.label, k.use, nil)
 		if err != nil {
 			return err
 		}

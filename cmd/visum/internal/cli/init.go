@@ -282,6 +282,9 @@ func (a *app) initSolo(x *initFlags, folder string) (err error) {
 	if err := a.askAll(x); err != nil {
 		return err
 	}
+	if !a.yes && !a.terminal() {
+		return a.confirm("publish root 1?") // refused before keys are made
+	}
 	id, err := a.readIdentity()
 	if err != nil {
 		return err
@@ -316,8 +319,9 @@ func (a *app) initSolo(x *initFlags, folder string) (err error) {
 			}
 		}
 	}()
+	signers := map[string]tuf.Signer{}
 	for _, k := range soloKeys {
-		if _, err := a.newKey(id, k.label, k.use, pass); err != nil {
+		if signers[k.label], err = a.newKey(id, k.label, k.use, pass); err != nil {
 			return err
 		}
 	}
@@ -336,13 +340,8 @@ func (a *app) initSolo(x *initFlags, folder string) (err error) {
 	a.note("one person, two parties: \"vendor\" lists what was built, \"self\" approves it. %d keys with one passphrase, all on this machine: anyone with this machine and the passphrase can ship updates, until the keys of one party move to another machine or token", len(soloKeys))
 	f := &founding{store: store, root: root, review: "self", loopback: x.loopbackHTTP, renews: x.renews,
 		ledger: func(party string) string { return id.path(ledgerPath(root.RepoID, party)) }}
-	for i := before; i < len(id.Keys); i++ {
-		k := id.Keys[i]
-		s, err := a.openKeyWith(id, k, pass)
-		if err != nil {
-			return err
-		}
-		f.add(k.Party, s)
+	for _, k := range id.Keys[before:] {
+		f.add(k.Party, signers[k.Label])
 	}
 	if err := a.confirm("publish root 1?"); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/keys"
+	"github.com/visum-dev/visum/tuf"
 )
 
 // keyLine is a key of the key ring in the output.
@@ -51,7 +52,10 @@ func (a *app) keyCommand() *cobra.Command {
 						return keyLine{}, err
 					}
 				}
-				return a.newKey(id, args[0], use, pass)
+				if _, err := a.newKey(id, args[0], use, pass); err != nil {
+					return keyLine{}, err
+				}
+				return a.keyLine(id, id.Keys[len(id.Keys)-1])
 			})
 		}}
 	fresh.Flags().BoolVar(&plain, "unsafe-plain", false, "do not encrypt the file: everyone who reads it can sign")
@@ -249,10 +253,10 @@ func (a *app) keyLine(id *identity, k identityKey) (keyLine, error) {
 
 // newKey makes a key file next to the identity file and adds it to the key ring, which the
 // caller writes. Without a passphrase the file is not encrypted.
-func (a *app) newKey(id *identity, label, use string, passphrase []byte) (keyLine, error) {
+func (a *app) newKey(id *identity, label, use string, passphrase []byte) (tuf.Signer, error) {
 	k := identityKey{Label: label}
 	if err := k.setUse(use); err != nil {
-		return keyLine{}, err
+		return nil, err
 	}
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
@@ -262,21 +266,22 @@ func (a *app) newKey(id *identity, label, use string, passphrase []byte) (keyLin
 	}, strings.ToLower(label)) + ".key"
 	path := filepath.Join("keys", name)
 	if err := durable.MkdirAll(id.path("keys"), 0o700); err != nil {
-		return keyLine{}, err
+		return nil, err
 	}
 	if _, err := os.Lstat(id.path(path)); !errors.Is(err, fs.ErrNotExist) {
-		return keyLine{}, fmt.Errorf("%s: %w", text.Name(id.path(path)), fs.ErrExist)
+		return nil, fmt.Errorf("%s: %w", text.Name(id.path(path)), fs.ErrExist)
 	}
+	var s tuf.Signer
 	var err error
 	if passphrase == nil {
-		_, err = keys.UnsafeGeneratePlain(id.path(path), label)
+		s, err = keys.UnsafeGeneratePlain(id.path(path), label)
 	} else {
-		_, err = keys.Generate(id.path(path), label, passphrase)
+		s, err = keys.Generate(id.path(path), label, passphrase)
 	}
 	if err != nil {
-		return keyLine{}, err
+		return nil, err
 	}
 	k.URI = "file:" + filepath.ToSlash(path)
 	id.Keys = append(id.Keys, k)
-	return a.keyLine(id, k)
+	return s, nil
 }

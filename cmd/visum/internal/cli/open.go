@@ -296,24 +296,17 @@ func (a *app) publicKey(id *identity, k identityKey) (tuf.Key, error) {
 	return s.Key(), nil
 }
 
-// openKey opens a key with its passphrase.
+// openKey opens a key with its passphrase. The passphrase that was typed last is tried
+// first: often one opens all keys of a person.
 func (a *app) openKey(id *identity, k identityKey) (tuf.Signer, error) {
-	return a.openKeyWith(id, k, nil)
-}
-
-// openKeyWith opens a key whose passphrase is known already; nil: it is asked for.
-func (a *app) openKeyWith(id *identity, k identityKey, pass []byte) (tuf.Signer, error) {
 	uri := k.URI
 	if path, ok := strings.CutPrefix(uri, "file:"); ok && !strings.HasPrefix(path, "//") {
 		uri = keys.FileURI(id.path(path))
 	}
 	opts := &keys.Options{Passphrase: a.passphrase, AgentSocket: a.Getenv("SSH_AUTH_SOCK"), Openers: a.openers()}
-	if pass == nil {
-		pass = a.typed // often one passphrase opens all keys of a person
-	}
-	if pass != nil {
+	if a.typed != nil && strings.HasPrefix(uri, "file:") { // never as the PIN of a token, which counts wrong ones
 		given := *opts
-		given.Passphrase = func(context.Context, string) ([]byte, error) { return slices.Clone(pass), nil }
+		given.Passphrase = func(context.Context, string) ([]byte, error) { return slices.Clone(a.typed), nil }
 		if s, err := keys.Open(a.ctx, uri, &given); err == nil || !errors.Is(err, keys.ErrPassphrase) {
 			return s, a.keyError(k, err)
 		}
