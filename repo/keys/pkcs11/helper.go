@@ -128,7 +128,7 @@ func (h *helper) call(ctx context.Context, q *request, ask asking) (*reply, erro
 // exchange writes a request, answers questions and reads the reply.
 func (p *process) exchange(ctx context.Context, q *request, ask asking) (r *reply, refused, err error) {
 	if err := writeLine(p.in, q); err != nil {
-		return nil, nil, err
+		return nil, nil, p.unwritten(err)
 	}
 	for range 8 { // a request needs the PIN twice at most
 		r = &reply{}
@@ -147,10 +147,20 @@ func (p *process) exchange(ctx context.Context, q *request, ask asking) (r *repl
 		err := writeLine(p.in, answer)
 		clear(answer.PIN)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, p.unwritten(err)
 		}
 	}
 	return nil, nil, errors.New("it asks for the PIN again and again")
+}
+
+// unwritten returns the error of a helper that takes no request: it has ended, or closed
+// its input. What it wrote before that says more than the error of the pipe.
+func (p *process) unwritten(err error) error {
+	p.cmd.Process.Kill() // so that reading ends
+	if said := readLine(p.out, maxReply, &reply{}); said != nil && said != io.EOF {
+		return said
+	}
+	return err
 }
 
 func (h *helper) request(op, uri, purpose string) *request {
