@@ -231,7 +231,7 @@ func TestCIPage(t *testing.T) {
 		return "s3://acme/" + prefix + "?region=eu-central-1&endpoint=" + server.URL
 	}
 	m := &machine{t: t, dir: t.TempDir()}
-	m.env = []string{"PATH=" + m.dir + "/bin:" + os.Getenv("PATH"), "HOME=" + m.dir, "XDG_CONFIG_HOME=" + m.dir + "/config", "VISUM_IDENTITY=identity.toml",
+	m.env = []string{"GORACE=" + os.Getenv("GORACE"), "PATH=" + m.dir + "/bin:" + os.Getenv("PATH"), "HOME=" + m.dir, "XDG_CONFIG_HOME=" + m.dir + "/config", "VISUM_IDENTITY=identity.toml",
 		"AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=not a secret", "BUCKET=" + uri("kestrel"), "EXCHANGE=" + uri("exchange"),
 		"SIGNER=exec:/" + strings.TrimPrefix(filepath.ToSlash(signerPath), "/"), "GITHUB_SERVER_URL=https://example.org", "GITHUB_REPOSITORY=acme/kestrel"}
 	m.party("vendor", "root", "release", "online")

@@ -113,9 +113,10 @@ func webServer(e *testscript.Env) error {
 
 // The scripts read like pages of a manual: each shows commands and what they answer.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
+	params := testscript.Params{Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
 			path, err := exec.LookPath("signer")
 			if err != nil {
@@ -130,7 +131,14 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			return errors.Join(bucket(e), gitHost(e))
-		}})
+		}}
+	if testing.Short() { // with the race detector, hundreds of processes take minutes
+		params.Dir = ""
+		for _, name := range []string{"exit-status", "key", "release", "run"} {
+			params.Files = append(params.Files, filepath.Join("testdata", name+".txtar"))
+		}
+	}
+	testscript.Run(t, params)
 }
 
 // pages serves the folder www of a script, and tells it what go build needs.

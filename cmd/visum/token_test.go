@@ -78,6 +78,9 @@ func secretIn(t *testing.T, dir, pin string, except ...string) (found []string) 
 // The same script runs with the tool that loads modules itself, and with the static one
 // that starts visum-pkcs11.
 func TestTokens(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs hundreds of processes; not with -short")
+	}
 	rawtuf.Program(t, "softhsm2-util", "Debian's softhsm2")
 	rawtuf.Program(t, "pkcs11-tool", "Debian's opensc")
 	module := "/usr/lib/softhsm/libsofthsm2.so"
@@ -102,6 +105,7 @@ func TestTokens(t *testing.T) {
 				Condition: func(cond string) (bool, error) { return cond == x.name, nil },
 				Setup: func(e *testscript.Env) error {
 					e.Setenv("HOME", e.WorkDir)
+					e.Setenv("GORACE", os.Getenv("GORACE"))
 					e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
 					e.Setenv("SOFTHSM2_CONF", e.WorkDir+"/softhsm2.conf")
 					e.Setenv("HSM", module)
