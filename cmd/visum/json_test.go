@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/cmd/visum/internal/cli"
+	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
 )
@@ -270,6 +271,18 @@ func story(x *teller, write func(name, content string) string) {
 		x.run("vendor", "draft publish", append([]string{draft, "--yes"}, flags...)...)
 	}
 	x.run("vendor", "charter apply", write("charter.json", string(data)), "-o", at("rule.draft"))
+	// A key that no key store of visum opens signs the bytes of the draft.
+	x.run("review", "clone", at("vendor", "repository"), at("review", "repository"), "--pin", pin, "--unsafe-loopback")
+	x.run("review", "draft payload", at("rule.draft"), "root", "-o", at("root.bin"))
+	signer, err := keys.Open(t.Context(), keys.FileURI(at("review", "keys", "review-root.key")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := signer.Sign(t.Context(), mustRead(t, at("root.bin")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.run("review", "draft attach", at("rule.draft"), "root", "--key", "review-root", "--signature", write("root.sig", string(sig)))
 	both(at("rule.draft"))
 
 	// Releases.
@@ -295,6 +308,10 @@ func story(x *teller, write func(name, content string) string) {
 	bad := write("bad", "kestrel 1.1\n")
 	x.run("vendor", "add", bad, "--product", "kestrel", "--version", "1.1.0", "--platform", "any", "--publish")
 	x.run("review", "clone", at("vendor", "repository"), at("review", "repository"), "--pin", pin, "--unsafe-loopback")
+	x.run("review", "review get", "kestrel@1.1.0", "-o", at("look"))
+	if string(mustRead(t, at("look", "kestrel", "stable", "1.1.0", "any", "bad"))) != "kestrel 1.1\n" {
+		t.Error("review get wrote other bytes")
+	}
 	x.run("review", "review refuse", "kestrel@1.1.0", "--reason", "data loss", "-o", at("r.draft"))
 	x.run("vendor", "draft publish", at("r.draft"), "--yes")
 	write("rules/1", "a rule\n")

@@ -3,10 +3,10 @@ package cli
 import (
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/diff"
@@ -72,7 +72,7 @@ func (a *app) draftCommand() *cobra.Command {
 			}
 			return a.print(change{Missing: d.Missing(), Draft: args[0], Digest: d.Digest()}, a.afterSigning(d, args[0])...)
 		}}
-	cmd.AddCommand(show, missing, a.draftSignCommand(), merge, a.draftPublishCommand(), a.sendCommand(), a.pullCommand())
+	cmd.AddCommand(show, missing, a.draftSignCommand(), merge, a.draftPublishCommand(), a.draftPayloadCommand(), a.draftAttachCommand(), a.sendCommand(), a.pullCommand())
 	return cmd
 }
 
@@ -167,153 +167,6 @@ func (a *app) afterSigning(d *repo.Draft, path string) []string {
 	return append(lines, "next, at the other signers: visum draft sign "+path)
 }
 
-func (a *app) reviewCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "review", Short: "List, approve and refuse releases as a reviewer"}
-	var in string
-	list := &cobra.Command{Use: "list", Short: "List what waits for this party's decision; exit status 3 if anything does", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			s, d, err := a.reviewed(a.look, in)
-			if err != nil {
-				return err
-			}
-			pending, err := s.PendingIn(a.ctx, s.party, d)
-			if err != nil {
-				return err
-			}
-			var lines []string
-			for _, p := range pending {
-				lines = append(lines, pendingLine(p))
-				for _, c := range p.Changes {
-					lines = append(lines, "  "+c)
-				}
-			}
-			if len(pending) == 0 {
-				return a.print(map[string]any{"pending": []repo.Pending{}}, "nothing waits")
-			}
-			if err := a.print(map[string]any{"pending": pending}, lines...); err != nil {
-				return err
-			}
-			return errFound
-		}}
-	list.Flags().StringVar(&in, "in", "", "draft that is not published yet")
-	var record repo.ReviewRecord
-	var flags changeFlags
-	approve := &cobra.Command{Use: "approve PRODUCT@VERSION|PATH", Short: "Approve a release, on all platforms", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return a.decide(args[0], in, flags, func(tx *repo.Tx, party string, p repo.Pending) error {
-				r := record
-				r.SHA256 = p.SHA256
-				return tx.Approve(party, p.Path, &r)
-			})
-		}}
-	f := approve.Flags()
-	f.StringVar(&in, "in", "", "draft that is not published yet; the approval is added to that file")
-	f.StringVar(&record.Reviewer, "reviewer", "", "name of the reviewer, for the statement")
-	f.StringVar(&record.Reinstate, "reinstate", "", "reason to approve bytes that this party recalled or refused before")
-	a.changeFlags(approve, &flags)
-	var refusal repo.RefusalRecord
-	refuse := &cobra.Command{Use: "refuse PRODUCT@VERSION|PATH", Short: "Refuse a release, with a reason", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if refusal.Reason == "" {
-				return usage("--reason is required")
-			}
-			return a.decide(args[0], in, flags, func(tx *repo.Tx, party string, p repo.Pending) error { return tx.Refuse(party, p.Path, refusal) })
-		}}
-	f = refuse.Flags()
-	f.StringVar(&in, "in", "", "draft that is not published yet; the refusal is added to that file")
-	f.StringVar(&refusal.Reason, "reason", "", "reason, for the statement")
-	f.StringVar(&refusal.Reviewer, "reviewer", "", "name of the reviewer, for the statement")
-	a.changeFlags(refuse, &flags)
-	cmd.AddCommand(list, approve, refuse)
-	return cmd
-}
-
-// reviewed opens the repository and the draft under review; nil without one.
-func (a *app) reviewed(open func() (*site, error), in string) (*site, *repo.Draft, error) {
-	s, err := open()
-	if err != nil {
-		return nil, nil, err
-	}
-	if s.party == "" {
-		return nil, nil, usage("the identity has no party in this repository")
-	}
-	if in == "" {
-		return s, nil, nil
-	}
-	d, err := s.LoadDraft(in)
-	return s, d, err
-}
-
-func pendingLine(p repo.Pending) string {
-	name := text.Name(p.Path)
-	if r := p.Release; r != nil {
-		name = fmt.Sprintf("%s@%s %s %s, %s", text.Name(r.Product), text.Name(r.Version), text.Name(r.Channel), text.Name(r.Platform), name)
-	}
-	state := ""
-	if p.Recalled != nil {
-		state = ", RECALLED by this party before"
-	} else if p.Refused != nil {
-		state = ", REFUSED by this party before"
-	}
-	return fmt.Sprintf("%s, %d bytes, sha256 %s, listed by %s%s", name, p.Length, p.SHA256, strings.Join(p.ListedBy, " and "), state)
-}
-
-// decide stages a decision on each pending target that what names.
-func (a *app) decide(what, in string, flags changeFlags, do func(*repo.Tx, string, repo.Pending) error) error {
-	s, d, err := a.reviewed(a.open, in)
-	if err != nil {
-		return err
-	}
-	pending, err := s.PendingIn(a.ctx, s.party, d)
-	if err != nil {
-		return err
-	}
-	var chosen []repo.Pending
-	var others []string
-	for _, p := range pending {
-		id := p.Path
-		if p.Release != nil {
-			id = p.Release.Product + "@" + p.Release.Version
-		}
-		if what == id || what == p.Path {
-			chosen = append(chosen, p)
-		} else {
-			others = append(others, text.Name(id))
-		}
-	}
-	if len(chosen) == 0 {
-		if len(others) == 0 {
-			return fmt.Errorf("%s: nothing waits for %s", text.Name(what), text.Name(s.party))
-		}
-		return fmt.Errorf("%s does not wait for %s; waiting: %s", text.Name(what), text.Name(s.party), strings.Join(others, ", "))
-	}
-	edit := func(tx *repo.Tx) error {
-		for _, p := range chosen {
-			if err := do(tx, s.party, p); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	var paths []string
-	for _, p := range chosen {
-		paths = append(paths, p.Path)
-	}
-	if d == nil {
-		if d, err = s.stage(a.ctx, edit); err != nil {
-			return err
-		}
-		return a.finish(s, d, flags, paths)
-	}
-	if flags.out == "" && !flags.publish {
-		flags.out = in // the decision is added to the draft
-	}
-	if d, err = s.stageOn(a.ctx, d, edit); err != nil {
-		return err
-	}
-	return a.finish(s, d, flags, paths)
-}
-
 func (a *app) pinCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "pin", Short: "Show the pin that products embed, and its fingerprint"}
 	var out string
@@ -355,5 +208,69 @@ func (a *app) pinCommand() *cobra.Command {
 			return a.print(map[string]any{"fingerprint": print}, print)
 		}}
 	cmd.AddCommand(show, fingerprint)
+	return cmd
+}
+
+func (a *app) draftPayloadCommand() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{Use: "payload FILE ROLE", Short: "Write the bytes that a key of another tool signs", Args: cobra.ExactArgs(2),
+		Long: `payload writes the signed part of one file of a draft, for a key that no key store of visum opens. ROLE is as
+visum draft missing lists it. The rules are those of sign, and the ledger records the file as signed. Sign the bytes
+with any tool: 64 bytes for ed25519, ASN.1 DER over the sha256 for P-256 or the sha384 for P-384, PSS with sha256 for
+RSA. visum draft attach adds the signature.`,
+		Example: "  visum draft payload emergency.draft root -o root.bin\n  openssl pkeyutl -sign -inkey root.pem -rawin -in root.bin -out root.sig\n  visum draft attach emergency.draft root --key 'vendor root' --signature root.sig",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if out == "" {
+				return usage("--out is required: the file for the bytes")
+			}
+			_, d, err := a.openDraft(args[0])
+			if err != nil {
+				return err
+			}
+			data, err := d.Payload(args[1])
+			if err != nil {
+				return err
+			}
+			if err := durable.WriteFile(out, data, 0o644); err != nil {
+				return err
+			}
+			return a.print(map[string]any{"file": out, "bytes": len(data), "digest": d.Digest()}, fmt.Sprintf("%s: %d bytes of %s", text.Name(out), len(data), text.Name(args[1])))
+		}}
+	cmd.Flags().StringVarP(&out, "out", "o", "", "file for the bytes")
+	return cmd
+}
+
+func (a *app) draftAttachCommand() *cobra.Command {
+	var key, signature string
+	cmd := &cobra.Command{Use: "attach FILE ROLE", Short: "Add a signature that another tool made", Args: cobra.ExactArgs(2),
+		Long: "attach adds a signature to a draft, if it verifies. --key is a label of the key ring or a TUF key id.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if key == "" || signature == "" {
+				return usage("--key and --signature are required")
+			}
+			s, d, err := a.openDraft(args[0])
+			if err != nil {
+				return err
+			}
+			id := key
+			for keyID, label := range s.labels {
+				if label == key {
+					id = keyID
+				}
+			}
+			sig, err := os.ReadFile(signature)
+			if err != nil {
+				return err
+			}
+			if err := d.AddSignature(args[1], id, sig); err != nil {
+				return err
+			}
+			if err := saveDraft(d, args[0]); err != nil {
+				return err
+			}
+			return a.print(change{Missing: d.Missing(), Draft: args[0], Digest: d.Digest()}, a.afterSigning(d, args[0])...)
+		}}
+	cmd.Flags().StringVar(&key, "key", "", "label of the key, or its TUF key id")
+	cmd.Flags().StringVar(&signature, "signature", "", "file with the signature")
 	return cmd
 }
