@@ -270,7 +270,8 @@ func story(x *teller, write func(name, content string) string) {
 		x.run("review", "draft sign", draft, "--digest", d)
 		x.run("vendor", "draft publish", append([]string{draft, "--yes"}, flags...)...)
 	}
-	x.run("vendor", "charter apply", write("charter.json", string(data)), "-o", at("rule.draft"))
+	x.run("vendor", "charter diff", write("charter.json", string(data)))
+	x.run("vendor", "charter apply", at("charter.json"), "-o", at("rule.draft"))
 	// A key that no key store of visum opens signs the bytes of the draft.
 	x.run("review", "clone", at("vendor", "repository"), at("review", "repository"), "--pin", pin, "--unsafe-loopback")
 	x.run("review", "draft payload", at("rule.draft"), "root", "-o", at("root.bin"))
@@ -308,6 +309,7 @@ func story(x *teller, write func(name, content string) string) {
 	bad := write("bad", "kestrel 1.1\n")
 	x.run("vendor", "add", bad, "--product", "kestrel", "--version", "1.1.0", "--platform", "any", "--publish")
 	x.run("review", "clone", at("vendor", "repository"), at("review", "repository"), "--pin", pin, "--unsafe-loopback")
+	x.run("vendor", "status")
 	x.run("review", "review get", "kestrel@1.1.0", "-o", at("look"))
 	if string(mustRead(t, at("look", "kestrel", "stable", "1.1.0", "any", "bad"))) != "kestrel 1.1\n" {
 		t.Error("review get wrote other bytes")

@@ -190,7 +190,16 @@ func (a *app) charterCommand() *cobra.Command {
 			return a.change(flags, func(tx *repo.Tx, _ string) error { tx.SetRoot(root); return nil })
 		}}
 	a.changeFlags(apply, &flags)
-	cmd.AddCommand(show, apply)
+	diff := &cobra.Command{Use: "diff FILE", Short: "Show what an edited charter document would change; signs and writes nothing", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			root, err := readCharter(args[0])
+			if err != nil {
+				return err
+			}
+			a.dryRun = true
+			return a.change(changeFlags{}, func(tx *repo.Tx, _ string) error { tx.SetRoot(root); return nil })
+		}}
+	cmd.AddCommand(show, diff, apply)
 	return cmd
 }
 

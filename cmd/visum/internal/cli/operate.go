@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +54,12 @@ func (a *app) statusCommand() *cobra.Command {
 				due = append(due, dueRole{d.Role, d.Version, d.Party, d.Expires, d.Urgency.String(), d.CanSign, d.Needs})
 			}
 			out := map[string]any{"at": st.At, "urgency": st.Urgency().String(), "due": due, "dates": append([]repo.Event{}, st.Dates...), "unfinished": st.Unfinished, "alarms": append([]repo.Alarm{}, st.Alarms...), "ahead_seconds": int64(st.Ahead / time.Second)}
-			lines := []string{text.Line(stopLine(st)), st.String()}
+			waiting, waits, err := a.waitingTargets(s)
+			if err != nil {
+				return err
+			}
+			out["waiting"] = waiting
+			lines := append(waits, text.Line(stopLine(st)), st.String())
 			if b, ok := s.storage.(*git.Branch); ok {
 				size, err := b.Size(a.ctx)
 				if err != nil {
@@ -73,6 +79,45 @@ func (a *app) statusCommand() *cobra.Command {
 	cmd.Flags().StringVar(&within, "within", "0s", "report what will be due by then, such as 21d")
 	cmd.Flags().StringVar(&textfile, "textfile", "", "write the status to this file for the textfile collector of Prometheus' node exporter")
 	return cmd
+}
+
+// waitingTarget is a target that a party has not approved, in the output of status.
+type waitingTarget struct {
+	Party   string `json:"party"` // whose approval it waits for
+	Release string `json:"release,omitempty"`
+	Path    string `json:"path"`
+}
+
+// waitingTargets are the targets that clients are not offered, because a party has not
+// approved them, with one line for each release and party.
+func (a *app) waitingTargets(s *site) (out []waitingTarget, lines []string, err error) {
+	out = []waitingTarget{}
+	chain, err := s.Chain(a.ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range chain[len(chain)-1].Charter().Parties() {
+		pending, err := s.Pending(a.ctx, p.Name)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, x := range pending {
+			if x.Refused != nil || x.Recalled != nil {
+				continue // decided
+			}
+			w := waitingTarget{Party: p.Name, Path: x.Path}
+			what := text.Name(x.Path)
+			if x.Release != nil {
+				w.Release = x.Release.Product + "@" + x.Release.Version
+				what = fmt.Sprintf("%s in %s", text.Name(w.Release), text.Name(x.Release.Channel))
+			}
+			out = append(out, w)
+			if line := fmt.Sprintf("NOT OFFERED: %s waits for %s", what, text.Name(p.Name)); !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return out, lines, nil
 }
 
 func (a *app) renewCommand() *cobra.Command {
