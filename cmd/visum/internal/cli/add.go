@@ -16,7 +16,7 @@ import (
 
 func (a *app) addCommand() *cobra.Command {
 	var rel tuf.Release
-	var source, notes, rollout, take string
+	var source, notes, rollout, take, wait string
 	var approve bool
 	var flags changeFlags
 	cmd := &cobra.Command{Use: "add FILE...|DIST", Short: "Add a release", Args: cobra.MinimumNArgs(1),
@@ -31,12 +31,17 @@ that needs the lowest processor is taken.`,
   visum add dist --channel stable --source git+https://example.org/kestrel --publish
   visum add dist/*.tar.gz --product kestrel --version 1.4.0 --source git+https://example.org/kestrel@9d0c17 --out 1.4.0.draft`,
 		RunE: func(_ *cobra.Command, args []string) error {
+			var err error
+			if wait != "" {
+				if flags.wait, err = parseAge(wait); err != nil {
+					return err
+				}
+			}
 			dist := len(args) == 1 && isDist(args[0])
 			if err := releaseFields(&rel, source, notes, rollout, dist); err != nil {
 				return err
 			}
 			var files []releaseFile
-			var err error
 			if dist {
 				var left []string
 				if files, left, err = distFiles(filepath.Clean(args[0]), take, rel); err == nil {
@@ -98,6 +103,7 @@ that needs the lowest processor is taken.`,
 	f.StringVar(&rollout, "rollout", "", "share of the machines that get the release, such as 10%; without it all do")
 	f.StringVar(&take, "take", "binary", "of the output folder of goreleaser: binary or archive")
 	f.BoolVar(&approve, "approve", false, "approve with the keys of the other parties in the identity file too")
+	waitFlag(cmd, &wait)
 	a.changeFlags(cmd, &flags)
 	return cmd
 }

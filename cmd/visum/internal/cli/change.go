@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,7 @@ import (
 type changeFlags struct {
 	publish bool
 	out     string
+	wait    time.Duration // after a publish, until what was added is offered
 }
 
 func (a *app) changeFlags(cmd *cobra.Command, c *changeFlags) {
@@ -25,6 +27,11 @@ func (a *app) changeFlags(cmd *cobra.Command, c *changeFlags) {
 	f.StringVarP(&c.out, "out", "o", "", "write the change as a draft to this file, for other signers")
 	f.BoolVar(&a.dryRun, "dry-run", false, "show the change and write nothing")
 	f.BoolVar(&a.yes, "yes", false, "answer the question whether to publish")
+}
+
+// waitFlag adds --wait to a command that adds releases.
+func waitFlag(cmd *cobra.Command, wait *string) {
+	cmd.Flags().StringVar(wait, "wait", "", "after the publish, wait so long for the approval, such as 4h; exit status 5 if it is not offered then")
 }
 
 // change is what a command did with its draft.
@@ -100,7 +107,7 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 		return err
 	}
 	out.Published = true
-	return s.published(func(s *site) error { return a.printPublished(s, out, lines, added) })
+	return s.published(func(s *site) error { return a.printPublished(s, out, lines, added, c.wait) })
 }
 
 // signOwn signs a draft that was staged here.
@@ -114,11 +121,16 @@ func (a *app) signOwn(s *site, d *repo.Draft) error {
 
 // printPublished says whether clients get what was published: a release is offered only
 // when every party lists it.
-func (a *app) printPublished(s *site, out change, lines, added []string) error {
+// With wait, it says so at the end of that time at the latest.
+func (a *app) printPublished(s *site, out change, lines, added []string, wait time.Duration) error {
+	var late error
 	if len(added) > 0 {
-		waits, err := a.waitingFor(s, added)
+		waits, err := a.untilOffered(s, added, wait)
 		if err != nil {
 			return err
+		}
+		if len(waits) > 0 && wait > 0 {
+			late = fmt.Errorf("%w: published, and not offered after %s", repo.ErrUnsigned, text.Duration(wait))
 		}
 		offered := len(waits) == 0
 		out.Offered, out.Waits = &offered, waits
@@ -130,7 +142,28 @@ func (a *app) printPublished(s *site, out change, lines, added []string) error {
 	} else {
 		lines = append(lines, "published")
 	}
-	return a.print(out, lines...)
+	if err := a.print(out, lines...); err != nil {
+		return err
+	}
+	return late
+}
+
+// untilOffered returns the parties that have not approved one of the paths: at once, or
+// after every party has, or at the end of the time to wait.
+func (a *app) untilOffered(s *site, paths []string, wait time.Duration) ([]string, error) {
+	end := time.Now().Add(wait)
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 15*time.Second) {
+		waits, err := a.waitingFor(s, paths)
+		left := time.Until(end)
+		if err != nil || len(waits) == 0 || left <= 0 {
+			return waits, err
+		}
+		select {
+		case <-time.After(min(pause, left)):
+		case <-a.ctx.Done():
+			return waits, fmt.Errorf("published; waiting for %s ended: %w", strings.Join(waits, " and "), a.ctx.Err())
+		}
+	}
 }
 
 // waitingFor returns the parties that have not approved one of the paths.

@@ -17,7 +17,7 @@ import (
 
 func (a *app) promoteCommand() *cobra.Command {
 	var p repo.Promotion
-	var rollout string
+	var rollout, wait string
 	var flags changeFlags
 	cmd := &cobra.Command{Use: "promote PRODUCT@VERSION", Short: "List a release in another channel too, with the same bytes", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -27,6 +27,11 @@ func (a *app) promoteCommand() *cobra.Command {
 			}
 			if p.From == "" || p.To == "" {
 				return usage("--from and --to are required")
+			}
+			if wait != "" {
+				if flags.wait, err = parseAge(wait); err != nil {
+					return err
+				}
 			}
 			if rollout != "" {
 				n, err := percent(rollout)
@@ -42,6 +47,7 @@ func (a *app) promoteCommand() *cobra.Command {
 	f.StringVar(&p.From, "from", "beta", "channel that has the release")
 	f.StringVar(&p.To, "to", "stable", "channel that gets it")
 	f.StringVar(&rollout, "rollout", "", "share of the machines that get it in the new channel, such as 10%")
+	waitFlag(cmd, &wait)
 	a.changeFlags(cmd, &flags)
 	return cmd
 }
