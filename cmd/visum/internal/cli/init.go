@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/visum-dev/visum/internal/durable"
+	"github.com/visum-dev/visum/internal/layout"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/relocate"
@@ -310,13 +312,23 @@ func (a *app) initSolo(x *initFlags, folder string) (err error) {
 	if err != nil {
 		return err
 	}
-	before := len(id.Keys)
-	done := false
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	before, done := len(id.Keys), false
 	defer func() {
-		if !done { // a failed command leaves no key files
-			for _, k := range id.Keys[before:] {
-				_ = os.Remove(id.path(strings.TrimPrefix(k.URI, "file:")))
-			}
+		if done {
+			return
+		}
+		// A failed command leaves neither key files nor a changed key ring.
+		for _, k := range id.Keys[before:] {
+			_ = os.Remove(id.path(strings.TrimPrefix(k.URI, "file:")))
+		}
+		if old == nil {
+			_ = os.Remove(path)
+		} else {
+			err = errors.Join(err, durable.WriteFile(path, old, 0o600))
 		}
 	}()
 	signers := map[string]tuf.Signer{}
@@ -346,8 +358,17 @@ func (a *app) initSolo(x *initFlags, folder string) (err error) {
 	if err := a.confirm("publish root 1?"); err != nil {
 		return err
 	}
+	// The key ring is written before the root is published: a process that dies in between
+	// has the keys of the repository.
+	if err := errors.Join(durable.MkdirAll(filepath.Dir(path), 0o700), writeTOML(path, id)); err != nil {
+		return err
+	}
 	pin, err := a.found(f)
 	if err != nil {
+		if _, look := store.Read(context.WithoutCancel(a.ctx), layout.RootName(1)); look == nil {
+			done = true
+			err = fmt.Errorf("%w; root 1 is in the storage, so its keys stay in the key ring", err)
+		}
 		return err
 	}
 	done = true // the root is published: its keys must stay
