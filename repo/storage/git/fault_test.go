@@ -53,6 +53,9 @@ type fault struct {
 // branch has the former files or the new ones, success means the new ones, and a
 // conflict that nothing changed.
 func TestFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts some hundred processes of git; not with -short")
+	}
 	for _, op := range operations {
 		if !rawtuf.Long && op.name != "Batch" {
 			continue

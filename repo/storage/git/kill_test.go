@@ -103,6 +103,9 @@ func killAt(t *testing.T, b *Branch, when, n string) {
 // A process dies before or after any command of git. Others see the old state or the new
 // one, and the same work can be done again with the same local copy.
 func TestKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts some hundred processes of git; not with -short")
+	}
 	for _, when := range []string{"before", "after"} {
 		t.Run(when, func(t *testing.T) {
 			t.Parallel()

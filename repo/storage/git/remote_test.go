@@ -40,6 +40,9 @@ func refusedBy(t *testing.T, h *host, b *Branch, want error, says ...string) {
 
 // A host refuses the push in different ways.
 func TestRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts some hundred processes of git; not with -short")
+	}
 	t.Run("a hook", func(t *testing.T) {
 		h := prepare(t)
 		h.hook("pre-receive", "echo 'files of secrets are not accepted' >&2; exit 1")
