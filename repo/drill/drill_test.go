@@ -79,7 +79,7 @@ func TestValidMove(t *testing.T) {
 	}
 	w.Now = w.Move.Dates.Announce
 	w.Refresh(repotest.OldKeys...)
-	if !testing.Short() {
+	if rawtuf.Long {
 		good(rehearse(t, w, signed(repotest.OldKeys...), w.Move.Announce), 2)
 	}
 	w.Announce()
@@ -87,7 +87,7 @@ func TestValidMove(t *testing.T) {
 	w.Now = w.Move.Dates.CutOver
 	w.Refresh(repotest.OldKeys...)
 	ways := map[string]*repo.Config{"bridge": bridged(t, w), "no bridge": signed(repotest.NewKeys...)}
-	if testing.Short() {
+	if !rawtuf.Long {
 		delete(ways, "no bridge")
 	}
 	for name, cfg := range ways {
@@ -111,7 +111,7 @@ func TestValidMove(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 	}
-	if testing.Short() {
+	if !rawtuf.Long {
 		return
 	}
 	w.CutOver()
@@ -144,7 +144,11 @@ func TestRecovery(t *testing.T) {
 	w.Refresh(repotest.OldKeys...)
 	stage := func(_ context.Context, r *repo.Repo) (*repo.Draft, error) { return w.StageRecovery(r) }
 	successor := signed(slices.Concat(repotest.NewKeys, repotest.ReviewKeys)...)
-	for name, cfg := range map[string]*repo.Config{"at once": successor, "bridge": bridged(t, w)} {
+	ways := map[string]*repo.Config{"at once": successor, "bridge": bridged(t, w)}
+	if !rawtuf.Long {
+		delete(ways, "bridge")
+	}
+	for name, cfg := range ways {
 		r := rehearse(t, w, cfg, stage, func(d *drill.Drill) { d.MaxPins = 2 })
 		if err := r.Err(); err != nil || r.Root != 2 {
 			t.Fatalf("%s: %v\n%s", name, err, r)
