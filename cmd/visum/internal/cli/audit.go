@@ -346,13 +346,7 @@ func (a *app) printVerdicts(out []*verdict, answers []sourceAnswer, differ []str
 	if answers != nil {
 		result["sources"] = answers
 	}
-	if err := a.print(result, append(lines, differ...)...); err != nil {
-		return err
-	}
-	if !good {
-		return errFound
-	}
-	return nil
+	return a.printFound(!good, result, append(lines, differ...)...)
 }
 
 // verifyReceipt verifies a file with its receipt.

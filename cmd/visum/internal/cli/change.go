@@ -168,21 +168,13 @@ func (a *app) untilOffered(s *site, paths []string, wait time.Duration) ([]strin
 
 // waitingFor returns the parties that have not approved one of the paths.
 func (a *app) waitingFor(s *site, paths []string) ([]string, error) {
-	chain, err := s.Chain(a.ctx)
-	if err != nil {
-		return nil, err
-	}
 	var out []string
-	for _, p := range chain[len(chain)-1].Charter().Parties() {
-		pending, err := s.Pending(a.ctx, p.Name)
-		if err != nil {
-			return nil, err
-		}
+	err := s.eachPending(a.ctx, func(party string, pending []repo.Pending) {
 		if slices.ContainsFunc(pending, func(x repo.Pending) bool { return slices.Contains(paths, x.Path) }) {
-			out = append(out, p.Name)
+			out = append(out, party)
 		}
-	}
-	return out, nil
+	})
+	return out, err
 }
 
 // saveDraft writes a draft to a file and nothing else.
@@ -201,6 +193,11 @@ func (a *app) change(flags changeFlags, edit func(tx *repo.Tx, party string) err
 	if err != nil {
 		return err
 	}
+	return a.changeAt(s, flags, edit)
+}
+
+// changeAt is change of an open repository.
+func (a *app) changeAt(s *site, flags changeFlags, edit func(tx *repo.Tx, party string) error) error {
 	return a.batch(s, func(s *site) error {
 		d, err := s.stage(a.ctx, func(tx *repo.Tx) error { return edit(tx, s.party) })
 		if err != nil {

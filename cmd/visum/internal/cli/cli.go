@@ -119,6 +119,15 @@ func (a *app) print(v any, lines ...string) error {
 	return nil
 }
 
+// printFound prints the result of a command that looked, and ends it with exit status 3
+// if it found something.
+func (a *app) printFound(found bool, v any, lines ...string) error {
+	if err := a.print(v, lines...); err != nil || !found {
+		return err
+	}
+	return errFound
+}
+
 // note writes a line of progress, which is not part of the result.
 func (a *app) note(format string, args ...any) {
 	a.bar.clear()

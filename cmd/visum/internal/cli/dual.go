@@ -12,9 +12,10 @@ import (
 	"github.com/visum-dev/visum/tuf"
 )
 
-// openMove opens the repository and the description of a move.
-func (a *app) openMove(path string) (*site, *relocate.Move, error) {
-	s, err := a.open()
+// openMove opens the repository, for writing (open) or for reading (look), and the
+// description of a move.
+func (a *app) openMove(open func() (*site, error), path string) (*site, *relocate.Move, error) {
+	s, err := open()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -115,7 +116,7 @@ func (a *app) openDual(move string) (*site, error) {
 	if move == "" {
 		return a.open()
 	}
-	s, m, err := a.openMove(move)
+	s, m, err := a.openMove(a.open, move)
 	if err != nil {
 		return nil, err
 	}

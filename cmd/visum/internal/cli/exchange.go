@@ -335,13 +335,7 @@ func (a *app) pull(s *site, x *exchange.Exchange, dir string, files, prune bool)
 	if len(all) == 0 {
 		lines = append(lines, "no drafts")
 	}
-	if err := a.print(map[string]any{"drafts": out, "skipped": bad, "removed": removed, "files": fetched, "dry_run": a.dryRun}, lines...); err != nil {
-		return err
-	}
-	if waits {
-		return errFound
-	}
-	return nil
+	return a.printFound(waits, map[string]any{"drafts": out, "skipped": bad, "removed": removed, "files": fetched, "dry_run": a.dryRun}, lines...)
 }
 
 // savePulled writes a draft to a file. If the file has a copy of it, the signatures of

@@ -197,13 +197,7 @@ func (h *history) show(r *mirror.AuditReport, name string, list any, rows [][]st
 	}
 	fork := slices.ContainsFunc(answers, func(s sourceAnswer) bool { return s.Fork })
 	lines = append(lines, fmt.Sprintf("as of %s, %s", text.Time(r.At), operatorsText(operators)))
-	if err := h.print(map[string]any{name: list, "at": r.At, "operators": operators, "sources": answers}, append(lines, differ...)...); err != nil {
-		return err
-	}
-	if fork {
-		return errFound
-	}
-	return nil
+	return h.printFound(fork, map[string]any{name: list, "at": r.At, "operators": operators, "sources": answers}, append(lines, differ...)...)
 }
 
 func (h *history) key(id string, roots []mirror.AuditRoot) signerKey {

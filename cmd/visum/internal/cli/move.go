@@ -37,7 +37,7 @@ taken out of order.`}
 		var flags changeFlags
 		c := &cobra.Command{Use: step.use + " FILE", Short: step.short, Args: cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error {
-				s, m, err := a.openMove(args[0])
+				s, m, err := a.openMove(a.open, args[0])
 				if err != nil {
 					return err
 				}
@@ -204,18 +204,9 @@ func (a *app) newKeys(s *site, document string) (*partyKeys, error) {
 // usedKeys are the ids of the keys with a role in a root.
 func usedKeys(root *tuf.Root) map[string]bool {
 	used := map[string]bool{}
-	add := func(ids []string) {
+	for _, ids := range rolesOf(root) {
 		for _, id := range ids {
 			used[id] = true
-		}
-	}
-	for _, role := range []string{"root", "timestamp", "snapshot", "targets"} {
-		ids, _ := root.RoleKeys(role)
-		add(ids)
-	}
-	for _, c := range root.Charter().Classes() {
-		for _, r := range c.Roles {
-			add(r.KeyIDs)
 		}
 	}
 	return used
@@ -224,7 +215,7 @@ func usedKeys(root *tuf.Root) map[string]bool {
 func (a *app) movePlanCommand() *cobra.Command {
 	return &cobra.Command{Use: "plan FILE", Short: "Compute the three roots and check each as clients do; signs and writes nothing", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, m, err := a.openMove(args[0])
+			s, m, err := a.openMove(a.look, args[0])
 			if err != nil {
 				return err
 			}
@@ -239,7 +230,7 @@ func (a *app) movePlanCommand() *cobra.Command {
 func (a *app) moveStatusCommand() *cobra.Command {
 	return &cobra.Command{Use: "status FILE", Short: "Show how far the move is, and the next step", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			s, m, err := a.openMove(args[0])
+			s, m, err := a.openMove(a.look, args[0])
 			if err != nil {
 				return err
 			}
@@ -320,7 +311,7 @@ locations of independent operators before a step that can't be undone.`,
 			if move == "" {
 				return a.print(out, lines...)
 			}
-			s, m, err := a.openMove(move)
+			s, m, err := a.openMove(a.look, move)
 			if err != nil {
 				return err
 			}
@@ -329,10 +320,7 @@ locations of independent operators before a step that can't be undone.`,
 				return err
 			}
 			out["ready"] = ready
-			if err := a.print(out, append(lines, ready.String())...); err != nil || ready.Open {
-				return err
-			}
-			return errFound
+			return a.printFound(!ready.Open, out, append(lines, ready.String())...)
 		}}
 	f := cmd.Flags()
 	f.StringVar(&location, "location", "", "id of the location whose logs they are, for arguments without ID=")

@@ -150,6 +150,22 @@ func (s *site) checkReview(ctx context.Context) error {
 	return usage("the root has no party %s, which the identity file has as the reviewing party: set review for this repository there, to %s", text.Name(s.review), strings.Join(names, " or "))
 }
 
+// eachPending calls fn with each party of the newest root and what it has not approved.
+func (s *site) eachPending(ctx context.Context, fn func(party string, pending []repo.Pending)) error {
+	chain, err := s.Chain(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range chain[len(chain)-1].Charter().Parties() {
+		pending, err := s.Pending(ctx, p.Name)
+		if err != nil {
+			return err
+		}
+		fn(p.Name, pending)
+	}
+	return nil
+}
+
 // unsigned returns a handle without signers.
 func (s *site) unsigned() *repo.Repo {
 	// Automation signs without a question. Its rules need the signers of the handle.

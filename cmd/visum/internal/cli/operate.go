@@ -68,13 +68,7 @@ func (a *app) statusCommand() *cobra.Command {
 				out["storage"] = size
 				lines = append(lines, fmt.Sprintf("storage: %d files, %.1f MB; GitHub Pages publishes at most 1000 MB", size.Files, float64(size.Bytes)/1e6))
 			}
-			if err := a.print(out, lines...); err != nil {
-				return err
-			}
-			if st.Urgency() > repo.UrgencyFine || st.Unfinished {
-				return errFound
-			}
-			return nil
+			return a.printFound(st.Urgency() > repo.UrgencyFine || st.Unfinished, out, lines...)
 		}}
 	cmd.Flags().StringVar(&within, "within", "0s", "report what will be due by then, such as 21d")
 	cmd.Flags().StringVar(&textfile, "textfile", "", "write the status to this file for the textfile collector of Prometheus' node exporter")
@@ -92,32 +86,24 @@ type waitingTarget struct {
 // approved them, with one line for each release and party.
 func (a *app) waitingTargets(s *site) (out []waitingTarget, lines []string, err error) {
 	out = []waitingTarget{}
-	chain, err := s.Chain(a.ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, p := range chain[len(chain)-1].Charter().Parties() {
-		pending, err := s.Pending(a.ctx, p.Name)
-		if err != nil {
-			return nil, nil, err
-		}
+	err = s.eachPending(a.ctx, func(party string, pending []repo.Pending) {
 		for _, x := range pending {
 			if x.Refused != nil || x.Recalled != nil {
 				continue // decided
 			}
-			w := waitingTarget{Party: p.Name, Path: x.Path}
+			w := waitingTarget{Party: party, Path: x.Path}
 			what := text.Name(x.Path)
 			if x.Release != nil {
 				w.Release = x.Release.Product + "@" + x.Release.Version
 				what = fmt.Sprintf("%s in %s", text.Name(w.Release), text.Name(x.Release.Channel))
 			}
 			out = append(out, w)
-			if line := fmt.Sprintf("NOT OFFERED: %s waits for %s", what, text.Name(p.Name)); !slices.Contains(lines, line) {
+			if line := fmt.Sprintf("NOT OFFERED: %s waits for %s", what, text.Name(party)); !slices.Contains(lines, line) {
 				lines = append(lines, line)
 			}
 		}
-	}
-	return out, lines, nil
+	})
+	return out, lines, err
 }
 
 func (a *app) renewCommand() *cobra.Command {
@@ -180,14 +166,8 @@ statement. Of a mirror that can't be listed, such as a URL, it compares the meta
 			for _, f := range report.Findings {
 				found = append(found, finding{f, f.Harmless()})
 			}
-			if err := a.print(map[string]any{"ok": report.Err() == nil, "root": report.Root, "timestamp": report.Timestamp, "snapshot": report.Snapshot, "roles": report.Roles,
-				"targets": report.Targets, "bytes": report.Bytes, "findings": found, "recoveries": append([]mirror.RecoveryInfo{}, report.Recoveries...), "quick": quick}, report.String()); err != nil {
-				return err
-			}
-			if report.Err() != nil {
-				return errFound
-			}
-			return nil
+			return a.printFound(report.Err() != nil, map[string]any{"ok": report.Err() == nil, "root": report.Root, "timestamp": report.Timestamp, "snapshot": report.Snapshot, "roles": report.Roles,
+				"targets": report.Targets, "bytes": report.Bytes, "findings": found, "recoveries": append([]mirror.RecoveryInfo{}, report.Recoveries...), "quick": quick}, report.String())
 		}}
 	cmd.Flags().BoolVar(&quick, "quick", false, "compare names and sizes of targets with a listing, and read none of them")
 	cmd.Flags().StringArrayVar(&mirrors, "mirror", nil, "URL or directory of a mirror that must have the same files; may be repeated")

@@ -46,11 +46,7 @@ does not approve is not offered any more. Installed versions keep running.`,
 				s.cfg.Review = name
 				a.note("%s is the reviewing party: after the publish, set review = \"%s\" for this repository in the identity file of every signer", text.Name(s.review), name)
 			}
-			d, err := s.stage(a.ctx, func(tx *repo.Tx) error { return replaceParty(tx.Root(), args[0], name, min, doc) })
-			if err != nil {
-				return err
-			}
-			return a.finish(s, d, flags, nil)
+			return a.changeAt(s, flags, func(tx *repo.Tx, _ string) error { return replaceParty(tx.Root(), args[0], name, min, doc) })
 		}}
 	f := replace.Flags()
 	f.StringVar(&name, "name", "", "name of the new party; default: that of the key document")

@@ -34,13 +34,7 @@ locations are survivable, keys, dates, and each location over the network, byte 
 			if err != nil {
 				return err
 			}
-			if err := a.print(report, strings.TrimRight(report.String(), "\n")); err != nil {
-				return err
-			}
-			if report.Err() != nil {
-				return errFound
-			}
-			return nil
+			return a.printFound(report.Err() != nil, report, strings.TrimRight(report.String(), "\n"))
 		}}
 	cmd.Flags().StringVar(&move, "move", "", "description of the move that the root belongs to")
 	cmd.Flags().BoolVar(&offline, "offline", false, "contact no location")
@@ -50,9 +44,9 @@ locations are survivable, keys, dates, and each location over the network, byte 
 // moveDraft opens the repository, and the move and the draft if they are named.
 func (a *app) moveDraft(move string, args []string) (s *site, m *relocate.Move, d *repo.Draft, err error) {
 	if move != "" {
-		s, m, err = a.openMove(move)
+		s, m, err = a.openMove(a.look, move)
 	} else {
-		s, err = a.open()
+		s, err = a.look()
 	}
 	if err == nil && len(args) > 0 {
 		d, err = s.LoadDraft(args[0])
@@ -88,13 +82,7 @@ while the old locations are unreachable, frozen, faulty or compromised. It write
 			if err != nil {
 				return err
 			}
-			if err := a.print(report, strings.TrimRight(report.String(), "\n")); err != nil {
-				return err
-			}
-			if report.Err() != nil {
-				return errFound
-			}
-			return nil
+			return a.printFound(report.Err() != nil, report, strings.TrimRight(report.String(), "\n"))
 		}}
 	f := cmd.Flags()
 	f.StringVar(&move, "move", "", "description of the move that the draft belongs to")

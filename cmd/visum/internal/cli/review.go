@@ -36,10 +36,7 @@ func (a *app) reviewCommand() *cobra.Command {
 			if len(pending) == 0 {
 				return a.print(map[string]any{"pending": []repo.Pending{}}, "nothing waits")
 			}
-			if err := a.print(map[string]any{"pending": pending}, lines...); err != nil {
-				return err
-			}
-			return errFound
+			return a.printFound(true, map[string]any{"pending": pending}, lines...)
 		}}
 	list.Flags().StringVar(&in, "in", "", "draft that is not published yet")
 	var record repo.ReviewRecord
