@@ -41,10 +41,17 @@ The diff lists what is left out. docs/key-compromise.md has the whole table.`,
 					return err
 				}
 			}
-			return a.change(flags, func(tx *repo.Tx, _ string) error {
+			s, err := a.open()
+			if err != nil {
+				return err
+			}
+			chain, err := s.Chain(a.ctx)
+			if err != nil {
+				return err
+			}
+			roles := rolesByLabel(chain[len(chain)-1], old)
+			return a.changeAt(s, flags, func(tx *repo.Tx, _ string) error {
 				var lost []tuf.Key
-				root := *tx.Root()
-				roles := rolesOfKeys(&root, old)
 				for _, label := range labels {
 					if !onlyRoot(roles[label]) { // root keys sign no content
 						lost = append(lost, old[label])
@@ -70,35 +77,8 @@ The diff lists what is left out. docs/key-compromise.md has the whole table.`,
 	return cmd
 }
 
-// rolesOfKeys returns the roles of keys in a root, by label.
-func rolesOfKeys(root *repo.Root, keys map[string]tuf.Key) map[string][]string {
-	out := map[string][]string{}
-	add := func(role string, list []tuf.Key) {
-		for label, k := range keys {
-			if slices.Contains(list, k) {
-				out[label] = append(out[label], role)
-			}
-		}
-	}
-	for _, p := range root.Parties {
-		add("root of "+p.Name, p.Keys)
-	}
-	add("timestamp", root.Timestamp.Keys)
-	add("snapshot", root.Snapshot.Keys)
-	add("targets", root.Targets.Keys)
-	for _, c := range root.Classes {
-		for _, r := range c.Roles {
-			add(r.Role, r.Keys.Keys)
-		}
-		if c.Hold != nil {
-			add(c.Hold.Role, c.Hold.Keys.Keys)
-		}
-	}
-	return out
-}
-
 func onlyRoot(roles []string) bool {
-	return len(roles) > 0 && !slices.ContainsFunc(roles, func(r string) bool { return !strings.HasPrefix(r, "root of ") })
+	return len(roles) > 0 && !slices.ContainsFunc(roles, func(r string) bool { return !strings.HasPrefix(r, rootOf) })
 }
 
 // exposedKey is a compromised key with its roles.
@@ -163,7 +143,7 @@ func (a *app) explainCompromise(labels []string, keys map[string]tuf.Key) error 
 // exposed computes what keys authorise under a root. docs/key-compromise.md has the same
 // results, measured.
 func exposed(root *tuf.Root, st *repo.Status, keys map[string]tuf.Key) *exposure {
-	x := &exposure{Keys: []exposedKey{}, roles: map[string][]string{}, Can: []string{}, Cannot: []string{}}
+	x := &exposure{Keys: []exposedKey{}, roles: rolesByLabel(root, keys), Can: []string{}, Cannot: []string{}}
 	stolen := map[string]bool{}
 	for _, k := range keys {
 		stolen[k.ID()] = true
@@ -176,18 +156,10 @@ func exposed(root *tuf.Root, st *repo.Status, keys map[string]tuf.Key) *exposure
 		}
 		return n
 	}
-	note := func(role string, ids []string) {
-		for label, k := range keys {
-			if slices.Contains(ids, k.ID()) {
-				x.roles[label] = append(x.roles[label], role)
-			}
-		}
-	}
 	c := root.Charter()
 	ids, threshold := root.RoleKeys("root")
 	changesRoot, lacking := count(ids) >= threshold, []string{}
 	for _, p := range c.Parties() {
-		note("root of "+p.Name, p.KeyIDs)
 		if count(p.KeyIDs) < p.Min {
 			changesRoot = false
 			lacking = append(lacking, p.Name)
@@ -196,7 +168,6 @@ func exposed(root *tuf.Root, st *repo.Status, keys map[string]tuf.Key) *exposure
 	has := map[string]bool{}
 	for _, role := range []string{"timestamp", "snapshot", "targets"} {
 		ids, n := root.RoleKeys(role)
-		note(role, ids)
 		has[role] = count(ids) >= n
 	}
 	var released time.Time // the first expiry of a role of the parties
@@ -208,7 +179,6 @@ func exposed(root *tuf.Root, st *repo.Status, keys map[string]tuf.Key) *exposure
 	for _, class := range c.Classes() {
 		var missing []string
 		for _, r := range class.Roles {
-			note(r.Role, r.KeyIDs)
 			if count(r.KeyIDs) < r.Threshold {
 				missing = append(missing, r.Party)
 			} else {
@@ -222,9 +192,6 @@ func exposed(root *tuf.Root, st *repo.Status, keys map[string]tuf.Key) *exposure
 			ships = append(ships, class.Name)
 		} else {
 			shipsNot = append(shipsNot, fmt.Sprintf("%s (%s must sign)", class.Name, strings.Join(missing, " and ")))
-		}
-		if h := class.Hold; h != nil {
-			note(h.Role, h.KeyIDs)
 		}
 	}
 	if changesRoot {

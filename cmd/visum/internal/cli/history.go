@@ -292,36 +292,6 @@ func rootSigners(root, before *tuf.Root) ([]string, error) {
 	return tuf.Signers(env.Signed, env.Signatures, keys), nil
 }
 
-// rolesOf returns the key ids of each role that a root names.
-func rolesOf(root *tuf.Root) map[string][]string {
-	out := map[string][]string{}
-	for _, role := range []string{"timestamp", "snapshot", "targets"} {
-		out[role], _ = root.RoleKeys(role)
-	}
-	c := root.Charter()
-	if c == nil {
-		out["root"], _ = root.RoleKeys("root")
-		return out
-	}
-	for _, p := range c.Parties() {
-		out["root of "+text.Name(p.Name)] = p.KeyIDs
-	}
-	for _, class := range c.Classes() {
-		for _, role := range class.Roles {
-			out[text.Name(role.Role)] = role.KeyIDs
-		}
-		if class.Hold != nil {
-			out[text.Name(class.Hold.Role)] = class.Hold.KeyIDs
-		}
-	}
-	if rule := c.Recovery(); rule != nil {
-		for _, org := range rule.Orgs {
-			out["recovery by "+text.Name(org.Name)] = org.KeyIDs
-		}
-	}
-	return out
-}
-
 func (h *history) keys() error {
 	r, err := h.report(mirror.AuditOptions{RootsOnly: true})
 	if err != nil {
@@ -335,9 +305,9 @@ func (h *history) keys() error {
 		if root.Charter() != nil {
 			signed[root.Version()] = root.Charter().SignedAt()
 		}
-		roles := rolesOf(root.Root)
-		for role, ids := range roles {
-			for id, key := range root.Keys(ids) {
+		for _, x := range rolesOf(root.Root) {
+			role := x.name
+			for id, key := range root.Keys(x.keyIDs) {
 				k := byID[id]
 				if k == nil {
 					k = &historyKey{signerKey: h.key(id, r.Roots), Scheme: key.Scheme, First: root.Version()}

@@ -204,8 +204,8 @@ func (a *app) newKeys(s *site, document string) (*partyKeys, error) {
 // usedKeys are the ids of the keys with a role in a root.
 func usedKeys(root *tuf.Root) map[string]bool {
 	used := map[string]bool{}
-	for _, ids := range rolesOf(root) {
-		for _, id := range ids {
+	for _, role := range rolesOf(root) {
+		for _, id := range role.keyIDs {
 			used[id] = true
 		}
 	}
