@@ -204,16 +204,7 @@ func (a *app) approveOn(s *site, d *repo.Draft, paths []string) (*repo.Draft, er
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "visum-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "release.draft")
 	for _, party := range waits {
-		if err := saveDraft(d, path); err != nil {
-			return nil, err
-		}
 		theirs := &app{Process: a.Process, ctx: a.ctx, identity: a.identity, folder: a.folder, as: party, passFile: a.passFile, typed: a.typed, tokens: a.tokens}
 		other, err := theirs.open()
 		if err != nil {
@@ -222,7 +213,7 @@ func (a *app) approveOn(s *site, d *repo.Draft, paths []string) (*repo.Draft, er
 		if s.outer != nil { // the files that were added are only there
 			other.Repo = repo.New(s.storage, other.cfg)
 		}
-		if d, err = other.LoadDraft(path); err != nil {
+		if d, err = reopened(other.Repo, d); err != nil {
 			return nil, err
 		}
 		if d, err = other.StageOn(a.ctx, d, func(tx *repo.Tx) error {
@@ -235,10 +226,7 @@ func (a *app) approveOn(s *site, d *repo.Draft, paths []string) (*repo.Draft, er
 			return nil, fmt.Errorf("approve as %s: %w", text.Name(party), err)
 		}
 	}
-	if err := saveDraft(d, path); err != nil {
-		return nil, err
-	}
-	return s.LoadDraft(path)
+	return reopened(s.Repo, d)
 }
 
 // otherParties returns the other parties of this repository in the identity file.

@@ -186,6 +186,15 @@ func saveDraft(d *repo.Draft, path string) error {
 	return durable.WriteFile(path, data, 0o644)
 }
 
+// reopened returns a draft as another handle reads it, with the rules of its ledger.
+func reopened(r *repo.Repo, d *repo.Draft) (*repo.Draft, error) {
+	data, err := d.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	return r.OpenDraft(data)
+}
+
 // change makes a draft of an edit as the identity's party, and finishes it as the flags
 // say.
 func (a *app) change(flags changeFlags, edit func(tx *repo.Tx, party string) error) error {

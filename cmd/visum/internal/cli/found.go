@@ -1,10 +1,6 @@
 package cli
 
 import (
-	"os"
-	"path/filepath"
-
-	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf"
@@ -48,21 +44,8 @@ func (a *app) found(f *founding) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := d.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "visum-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "root1.draft")
-	if err := durable.WriteFile(path, data, 0o600); err != nil {
-		return nil, err
-	}
 	for _, party := range f.parties[1:] {
-		theirs, err := handle(party).LoadDraft(path)
+		theirs, err := reopened(handle(party), d)
 		if err != nil {
 			return nil, err
 		}
