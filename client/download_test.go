@@ -66,6 +66,7 @@ func TestCutEverywhere(t *testing.T) {
 
 // If a location breaks off, the next one delivers the rest.
 func TestNextLocationResumes(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]behaviour{"cut": down, "gone": gone,
 		"silent": func(_ int, w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { <-r.Context().Done() },
 	} {

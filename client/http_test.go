@@ -161,22 +161,24 @@ func TestRetriedResponses(t *testing.T) {
 		408: true, 425: true, 429: true, 500: true, 502: true, 503: true, 504: true, 599: true} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			t.Parallel()
-			w := newWeb(t)
-			c := w.client(func(cfg *client.Config) { cfg.Retries = 1 })
-			a := w.approved(c)
-			w.does(status(code, targetSuffix, nil), vendorHost, cdnHost)
-			w.asked("")
-			err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent"))
-			want := 2
-			if again {
-				want = 4
-			}
-			if got := w.asked(""); err == nil || len(got) != want {
-				t.Errorf("%v, asked %q", err, got)
-			}
-			if !strings.Contains(fmt.Sprint(err), fmt.Sprint(code)) {
-				t.Errorf("contains no reason: %v", err)
-			}
+			synctest.Test(t, func(t *testing.T) { // no waiting between attempts
+				w := newWeb(t)
+				c := w.client(func(cfg *client.Config) { cfg.Retries = 1 })
+				a := w.approved(c)
+				w.does(status(code, targetSuffix, nil), vendorHost, cdnHost)
+				w.asked("")
+				err := c.Save(t.Context(), a, filepath.Join(t.TempDir(), "agent"))
+				want := 2
+				if again {
+					want = 4
+				}
+				if got := w.asked(""); err == nil || len(got) != want {
+					t.Errorf("%v, asked %q", err, got)
+				}
+				if !strings.Contains(fmt.Sprint(err), fmt.Sprint(code)) {
+					t.Errorf("contains no reason: %v", err)
+				}
+			})
 		})
 	}
 	// Likewise a timestamp that no location has.

@@ -35,6 +35,7 @@ type row struct {
 func TestMatrix(t *testing.T) {
 	for n, row := range matrix {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			for i, order := range orders {
 				// Otherwise one order of each row, which differs between rows.
 				if !rawtuf.Long && (i-n)%len(orders) != 0 {
@@ -57,7 +58,7 @@ func killedAfter(writes int) (out []int) {
 		if raced && !rawtuf.Long && n%4 != 0 {
 			continue // the race detector sees the same code, and is slow
 		}
-		if !rawtuf.Long && n > 8 && n != 200 && n%3 != 0 {
+		if !rawtuf.Long && n > 4 && n != 200 && n%5 != 0 {
 			continue
 		}
 		if writes < 40 || n == 200 || rawtuf.Long && n%50 == 0 {

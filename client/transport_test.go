@@ -181,6 +181,7 @@ func middlebox(t *testing.T, limit int64) func(string) string {
 // A stalled transfer is not retried over the same connection, which with HTTP/2 looks
 // alive as long as it is not tested.
 func TestStalledConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP/2 %v", h2), func(t *testing.T) {
 			t.Parallel()

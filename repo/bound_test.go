@@ -251,7 +251,7 @@ func TestOpenDraftMemory(t *testing.T) {
 	rawtuf.Sequential(t)
 	w := newWorld(t)
 	d, err := w.Open("vendor-release").Stage(t.Context(), func(tx *repo.Tx) error {
-		for i := range 512 {
+		for i := range 128 {
 			rel := release(fmt.Sprint(i))
 			rel.Notes = strings.Repeat("n", 64<<10)
 			if err := tx.Add("vendor", fmt.Sprintf("agent/%d", i), strings.NewReader("x"), rel); err != nil {

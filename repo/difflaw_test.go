@@ -147,12 +147,12 @@ func variants(v any, fn func()) {
 	}
 }
 
-// many is the number of random trials: a fifth of n, or n if VISUM_LONG=1 is set.
+// many is the number of random trials: a tenth of n, or n if VISUM_LONG=1 is set.
 func many(n int) int {
 	if rawtuf.Long {
 		return n
 	}
-	return n / 5
+	return n / 10
 }
 
 // No two variants of a document have the same diff, or an empty one, against any base.

@@ -35,16 +35,16 @@ import (
 // storage call that it makes. A seed determines the whole schedule: nothing depends on
 // timing.
 
-// raceRuns is the number of runs of each call: 6, or 4 with -short, or 2,000 if
+// raceRuns is the number of runs of each call: 4, or 3 with -short, or 2,000 if
 // VISUM_LONG=1 is set.
 func raceRuns() int {
 	switch {
 	case rawtuf.Long:
 		return 2000
 	case testing.Short():
-		return 4
+		return 3
 	}
-	return 6
+	return 4
 }
 
 // shared is a storage that reports each call before it is made, and each call that

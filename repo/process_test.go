@@ -135,8 +135,8 @@ func publishMany(ctx context.Context, r *repo.Repo, who, count string) error {
 // broken.
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
-	each := 40
-	if os.Getenv("CI") != "" {
+	each := 30
+	if rawtuf.Long {
 		each = 100
 	}
 	w, dir := founded(t), memoryDir(t)
@@ -259,7 +259,7 @@ func TestKilledProcess(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			step := 2
+			step := 3
 			switch {
 			case testing.Short():
 				step = 4

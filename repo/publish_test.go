@@ -143,7 +143,7 @@ func TestRootLosesTheRace(t *testing.T) {
 // Two publishers with many releases each run concurrently: nothing is lost.
 func TestRace(t *testing.T) {
 	t.Parallel()
-	each := 30
+	each := 20
 	if rawtuf.Long {
 		each = 100
 	}

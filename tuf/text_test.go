@@ -32,9 +32,9 @@ func lawful(t testing.TB, what string, err error) {
 // Hostile strings anywhere in a file, signed or not, give lawful messages only.
 func TestTextsOfHostileFiles(t *testing.T) {
 	rawtuf.Sequential(t)
-	each := 1 // texts for each position in a file
+	each, step := 1, 2 // texts for each position in a file, and which share of the positions
 	if rawtuf.Long {
-		each = 2
+		each, step = 2, 1
 	}
 	for _, make := range []func() *rawtuf.Repo{rawtuf.New, rawtuf.NewPlain} {
 		healthy := make()
@@ -55,6 +55,9 @@ func TestTextsOfHostileFiles(t *testing.T) {
 			}
 			part(healthy)["x-visum-recalled"] = []any{doc{"path": "agent/x", "sha256": strings.Repeat("0", 64), "reason": "x", "at": rawtuf.Stamp(rawtuf.Now)}}
 			for i := range spots(rawtuf.Copy(part(healthy))) {
+				if i%step != 0 {
+					continue
+				}
 				for k := range 3 {
 					for _, n := range []int{i + k, i + k + 8}[:each] {
 						j := n % len(rawtuf.Hostile)

@@ -77,6 +77,9 @@ func TestFaults(t *testing.T) {
 						continue
 					}
 					for i := range n {
+						if !rawtuf.Long && x.after == (i%2 == 0) {
+							continue // every second command before it, the others after it
+						}
 						what := fmt.Sprintf("command %d %s, once: %t", i, x.name, once)
 						h := ready.copy()
 						b := h.open()

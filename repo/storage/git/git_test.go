@@ -75,13 +75,9 @@ func (h *host) open(edit ...func(*Options)) *Branch {
 	return b
 }
 
-// The contract of storages, for changes that are pushed one by one, in the whole branch
-// and in a folder of it, and inside of a batch.
+// The contract of storages, inside of a batch, and with VISUM_LONG=1 for changes that are
+// pushed one by one, in the whole branch and in a folder of it.
 func TestStorage(t *testing.T) {
-	t.Run("Branch", func(t *testing.T) {
-		t.Parallel()
-		storagetest.Run(t, func(t *testing.T) storage.Storage { return newHost(t).open() })
-	})
 	t.Run("Batch", func(t *testing.T) {
 		t.Parallel()
 		storagetest.Run(t, func(t *testing.T) storage.Storage { return inBatch(t, newHost(t).open()) })
@@ -89,6 +85,10 @@ func TestStorage(t *testing.T) {
 	if !rawtuf.Long {
 		return
 	}
+	t.Run("Branch", func(t *testing.T) {
+		t.Parallel()
+		storagetest.Run(t, func(t *testing.T) storage.Storage { return newHost(t).open() })
+	})
 	t.Run("Folder", func(t *testing.T) {
 		t.Parallel()
 		storagetest.Run(t, func(t *testing.T) storage.Storage {
