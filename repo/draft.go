@@ -95,13 +95,18 @@ func (d *Draft) Empty() bool {
 func (d *Draft) HasFiles() bool { return len(d.files) > 0 || d.recovery != nil }
 
 // File returns a metadata file of the draft in its published form, nil if the draft does
-// not change that role. It is for tests of a draft before publication, for example with
-// clients. Only [Repo.Publish] publishes.
+// not change that role. The role "recovery statement" has the statement of a recovery. It
+// is for tests of a draft before publication, for example with clients. Only
+// [Repo.Publish] publishes.
 func (d *Draft) File(role string) []byte {
-	if f := d.files[role]; f != nil {
-		return f.bytes()
+	f := d.files[role]
+	if role == facts.RecoveryRole {
+		f = d.recovery
 	}
-	return nil
+	if f == nil {
+		return nil
+	}
+	return f.bytes()
 }
 
 func newDraft() *Draft {

@@ -105,6 +105,7 @@ func calls(t *testing.T, r *repo.Repo, d *repo.Draft) map[string]func() error {
 		"PlanRoots":     func() error { _, err := r.PlanRoots(ctx); return err },
 		"AdoptDigest":   func() error { _, err := r.AdoptDigest(ctx); return err },
 		"Adopt":         func() error { return r.Adopt(ctx, "x") },
+		"LedgerInfo":    func() error { _, err := r.LedgerInfo(ctx); return err },
 		"ExportLedger":  func() error { _, err := r.ExportLedger(ctx); return err },
 		"ImportLedger":  func() error { return r.ImportLedger(ctx, []byte("x")) },
 	}

@@ -339,6 +339,8 @@ func story(x *teller, write func(name, content string) string) {
 	x.run("vendor", "ledger export", at("ledger.export"))
 	x.run("vendor", "ledger import", at("ledger.export"))
 	x.run("vendor", "ledger adopt")
+	x.run("vendor", "ledger show")
+	x.run("review", "ledger show")
 	x.run("vendor", "man", at("man"))
 	write("program/main.go", "package main\n")
 	x.run("vendor", "embed", at("program"), "--product", "kestrel")

@@ -174,7 +174,7 @@ func gitHost(e *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	if err := host.Init("kestrel"); err != nil {
+	if err := errors.Join(host.Init("kestrel"), host.Init("roots")); err != nil {
 		return err
 	}
 	server := httptest.NewServer(host)
@@ -182,6 +182,10 @@ func gitHost(e *testscript.Env) error {
 	e.Setenv("HOST", root)
 	e.Setenv("BRANCH", "git:"+server.URL+"/kestrel.git#gh-pages")
 	e.Setenv("PAGES", server.URL+"/pages/kestrel/gh-pages/")
+	// Another operator, by the host's name.
+	other := strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+	e.Setenv("BRANCH2", "git:"+other+"/roots.git#kestrel")
+	e.Setenv("PAGES2", other+"/pages/roots/kestrel/")
 	return nil
 }
 

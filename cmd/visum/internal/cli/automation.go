@@ -69,7 +69,11 @@ func (a *app) openLedger(id *identity, me identityRepo, folder *folderConfig) (s
 		}
 		where = abs
 	}
-	for name, other := range map[string]string{"storage": folder.Storage, "exchange": folder.Exchange} {
+	others := map[string]string{"storage": folder.Storage, "exchange": folder.Exchange}
+	for _, l := range folder.Locations {
+		others["location "+text.Name(l.ID)] = l.Storage
+	}
+	for name, other := range others {
 		if other != "" && a.inside(where, other) {
 			return nil, usage("the ledger of repository %s is in the %s of visum.toml (%s), where other parties can write: keep it where this party alone writes", folder.RepoID, name, text.Quote(other))
 		}

@@ -83,6 +83,8 @@ type folderConfig struct {
 	Storage string `toml:"storage"` // path of the repository's directory, or a URI
 	// Exchange is a storage that passes drafts between the parties; "": none.
 	Exchange string `toml:"exchange,omitempty"`
+	// Locations are written after each publish, from the storage.
+	Locations []locationConfig `toml:"location,omitempty"`
 }
 
 // identityOnly are the members of the identity file. In visum.toml they are refused by
@@ -194,6 +196,16 @@ func (a *app) readFolder() (*folderConfig, error) {
 	if c.Storage == "" {
 		return nil, usage("%s: storage is missing: the directory of the repository", text.Name(path))
 	}
+	seen := map[string]bool{}
+	for _, l := range c.Locations {
+		if l.ID == "" || l.Storage == "" || seen[l.ID] {
+			return nil, usage("%s: each location needs a storage and an id of its own, of the charter; see %s", text.Name(path), text.Quote(l.ID))
+		}
+		if y := a.place(l.Storage); y == a.place(c.Storage) {
+			return nil, usage("%s: location %s: its storage is that of the repository, which needs no copy", text.Name(path), text.Name(l.ID))
+		}
+		seen[l.ID] = true
+	}
 	return c, nil
 }
 
@@ -235,6 +247,9 @@ func (a *app) configCommand() *cobra.Command {
 				settings = append(settings, setting{"storage", folder.Storage, folderFile}, setting{"repo_id", folder.RepoID, folderFile})
 				if folder.Exchange != "" {
 					settings = append(settings, setting{"exchange", folder.Exchange, folderFile})
+				}
+				for _, l := range folder.Locations {
+					settings = append(settings, setting{"location " + l.ID, l.Storage, folderFile})
 				}
 			}
 			for _, r := range id.Repositories {

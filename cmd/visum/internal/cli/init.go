@@ -27,6 +27,7 @@ type initFlags struct {
 	product            string
 	url, operator      string
 	rootsURL, rootsOp  string
+	roots              string // storage of rootsURL
 	keys               string // document with the public keys of the other party
 	renews             string
 	minOperators       int
@@ -57,6 +58,9 @@ another machine or token when the first users depend on it.`,
 			if _, err := os.Lstat(folder); err == nil {
 				return usage("%s exists already", text.Name(folder))
 			}
+			if x.roots != "" && x.rootsURL == "" {
+				return usage("--roots needs --roots-url, the address that serves it")
+			}
 			if x.solo {
 				return a.initSolo(&x, folder)
 			}
@@ -70,6 +74,7 @@ another machine or token when the first users depend on it.`,
 	f.StringVar(&x.url, "url", "", "address at which clients find the repository: https://HOST/PATH/")
 	f.StringVar(&x.operator, "operator", "", "who runs that host; default: the host's name")
 	f.StringVar(&x.rootsURL, "roots-url", "", "address at a second operator that serves the roots at least")
+	f.StringVar(&x.roots, "roots", "", "storage of that address, which each publish writes: a directory, s3://BUCKET/PREFIX, or git:REMOTE#BRANCH")
 	f.StringVar(&x.rootsOp, "roots-operator", "", "who runs that second host; default: the host's name")
 	f.StringVar(&x.keys, "keys", "", "document with the public keys of the other party")
 	f.StringVar(&x.renews, "renews", "", "what renews the timestamp: service (it lasts 1 day), ci (7 days) or hand (30 days)")
@@ -154,13 +159,22 @@ func (a *app) initDraft(x *initFlags, folder string) error {
 	if err := a.enter(id, &entry, func() error { return saveDraft(d, x.out) }); err != nil {
 		return err
 	}
-	if err := writeTOML(folder, &folderConfig{RepoID: root.RepoID, Storage: x.store}); err != nil {
+	if err := writeTOML(folder, x.folder(root.RepoID)); err != nil {
 		return err
 	}
 	return a.print(map[string]any{"repo_id": root.RepoID, "draft": x.out, "digest": d.Digest(), "missing": append([]repo.Missing{}, d.Missing()...), "warnings": append([]string{}, d.Warnings()...), "key_losses": losses},
 		append(a.firstLines(d),
 			fmt.Sprintf("draft of root 1 in %s. Read this digest to the other parties, by another way than the file takes:", text.Name(x.out)), "  "+d.Digest(),
 			fmt.Sprintf("next, at each other party: visum join %s --as PARTY", x.out))...)
+}
+
+// folder is the content of visum.toml.
+func (x *initFlags) folder(repoID string) *folderConfig {
+	c := &folderConfig{RepoID: repoID, Storage: x.store}
+	if x.roots != "" {
+		c.Locations = []locationConfig{{ID: "roots", Storage: x.roots}}
+	}
+	return c
 }
 
 // askAll asks a person for what the flags leave open.
@@ -383,7 +397,7 @@ func (a *app) initSolo(x *initFlags, folder string) (err error) {
 	if err := writeTOML(path, id); err != nil {
 		return err
 	}
-	if err := writeTOML(folder, &folderConfig{RepoID: root.RepoID, Storage: x.store}); err != nil {
+	if err := writeTOML(folder, x.folder(root.RepoID)); err != nil {
 		return err
 	}
 	print, err := pinFingerprint(pin)
@@ -392,6 +406,9 @@ func (a *app) initSolo(x *initFlags, folder string) (err error) {
 	}
 	s, err := a.open()
 	if err != nil {
+		return err
+	}
+	if err := s.writeCopies(a.ctx, true); err != nil {
 		return err
 	}
 	st, err := s.Status(a.ctx, a.Now())

@@ -46,6 +46,8 @@ type site struct {
 	signers  []tuf.Signer
 	labels   map[string]string // of the signers, by key id
 	outer    *site             // that of which this one is a batch; nil: none
+	// copyTo updates the copies at other locations; nil: there are none.
+	copyTo func(ctx context.Context, s *site, roots bool) error
 }
 
 // open returns the repository of the working folder with the keys of the identity.
@@ -111,6 +113,9 @@ func (a *app) openSite(readOnly bool) (*site, error) {
 	}
 	cfg.Signers, s.labels, s.cfg = s.signers, cfg.Labels, cfg
 	s.Repo = repo.New(store, cfg)
+	if len(folder.Locations) > 0 {
+		s.copyTo = a.copies(folder.Locations)
+	}
 	return s, nil
 }
 
