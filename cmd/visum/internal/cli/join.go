@@ -81,7 +81,8 @@ func (a *app) joinCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "join DRAFT", Short: "Sign the first root of a repository that another party made", Args: cobra.ExactArgs(1),
 		Long: `join shows the first root in words, asks for the digest that the other party reads out, signs the root with
 this party's keys, and writes the root into this party's ledger: from then on it is the trust anchor. It writes
-visum.toml, and an entry for the repository in the identity file.`,
+visum.toml, and an entry for the repository in the identity file. A machine whose keys have no part in the root signs
+nothing: it takes a root that all others have signed.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			party := a.as
 			if party == "" {
@@ -121,17 +122,20 @@ visum.toml, and an entry for the repository in the identity file.`,
 					return err
 				}
 			}
+			digest = strings.ToLower(strings.Join(strings.Fields(digest), ""))
 			signed := 0
 			for _, signer := range s.signers {
-				switch err := d.SignFirst(a.ctx, signer, strings.ToLower(strings.Join(strings.Fields(digest), ""))); {
+				switch err := d.SignFirst(a.ctx, signer, digest); {
 				case err == nil:
 					signed++
 				case !errors.Is(err, repo.ErrNoPart):
 					return err
 				}
 			}
-			if signed == 0 {
-				return fmt.Errorf("%w: none of the keys of %s in the key ring", repo.ErrNoPart, text.Name(party))
+			if signed == 0 { // a machine without a root key: the root must be signed by all others
+				if err := d.AdoptFirst(a.ctx, digest); err != nil {
+					return fmt.Errorf("none of the keys of %s in the key ring has a part in it: %w", text.Name(party), err)
+				}
 			}
 			if err := a.enter(id, &entry, func() error { return saveDraft(d, args[0]) }); err != nil {
 				return err
