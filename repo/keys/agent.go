@@ -46,6 +46,40 @@ func agentCall(ctx context.Context, socket string, fn func(agent.ExtendedAgent) 
 	return nil
 }
 
+// AgentKey is a key that an ssh-agent holds.
+type AgentKey struct {
+	Fingerprint string  // "SHA256:...", as ssh-add -l prints it
+	Comment     string  // any text
+	Format      string  // type of the key, such as "ssh-ed25519"
+	URI         string  // selects the key by its fingerprint
+	Key         tuf.Key // zero if it can't sign metadata
+	Err         error   // why it can't; nil if it can. It wraps ErrKind
+}
+
+// ListAgent returns the keys of the ssh-agent at a socket, whose path is usually in
+// SSH_AUTH_SOCK.
+func ListAgent(ctx context.Context, socket string) ([]AgentKey, error) {
+	held, err := agentKeys(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]AgentKey, len(held))
+	for i, k := range held {
+		out[i] = AgentKey{Fingerprint: ssh.FingerprintSHA256(k), Comment: k.Comment, Format: k.Format}
+		out[i].URI = "ssh-agent:" + out[i].Fingerprint
+		out[i].Key, out[i].Err = agentKey(k)
+	}
+	return out, nil
+}
+
+func agentKeys(ctx context.Context, socket string) (held []*agent.Key, err error) {
+	err = agentCall(ctx, socket, func(a agent.ExtendedAgent) (err error) {
+		held, err = a.List()
+		return err
+	})
+	return held, err
+}
+
 // openAgent finds the key with the given fingerprint or comment.
 func openAgent(ctx context.Context, name string, opts *Options) (tuf.Signer, error) {
 	byFingerprint := strings.HasPrefix(name, "SHA256:")
@@ -55,11 +89,7 @@ func openAgent(ctx context.Context, name string, opts *Options) (tuf.Signer, err
 			return nil, fmt.Errorf("keys: ssh-agent: %w: name a key by SHA256:... or by its comment", fs.ErrInvalid)
 		}
 	}
-	var held []*agent.Key
-	err := agentCall(ctx, opts.AgentSocket, func(a agent.ExtendedAgent) (err error) {
-		held, err = a.List()
-		return err
-	})
+	held, err := agentKeys(ctx, opts.AgentSocket)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -117,6 +118,21 @@ func TestAgent(t *testing.T) {
 				t.Errorf("the error does not name the reason: %v", err)
 			}
 		}
+	}
+
+	// The list has all of them, and says which can sign metadata.
+	list, err := keys.ListAgent(t.Context(), socket)
+	rawtuf.NoErr(t, err)
+	can := map[string]bool{}
+	for _, k := range list {
+		s, err := keys.Open(t.Context(), k.URI, opts)
+		if (err == nil) != (k.Err == nil) || err == nil && s.Key() != k.Key || k.Err != nil && !errors.Is(k.Err, keys.ErrKind) {
+			t.Errorf("%+v: %v", k, err)
+		}
+		can[k.Comment] = k.Err == nil
+	}
+	if want := map[string]bool{"vendor root": true, "review-agent": true, "timestamp": true, "rsa": false, "p521": false}; !maps.Equal(can, want) {
+		t.Errorf("%v, want %v", can, want)
 	}
 
 	// Two keys with one comment can be distinguished by fingerprint only.

@@ -60,18 +60,15 @@ func (a *app) keyCommand() *cobra.Command {
 		}}
 	fresh.Flags().BoolVar(&plain, "unsafe-plain", false, "do not encrypt the file: everyone who reads it can sign")
 	fresh.Flags().StringVar(&use, "for", "", "the party and the purpose of the key, such as 'vendor root'")
-	list := &cobra.Command{Use: "list [pkcs11:]", Short: "List the keys of the key ring, without opening them, or those of tokens", Args: cobra.MaximumNArgs(1),
-		Long: "list prints the keys of the key ring. With a pkcs11: URI it prints the tokens that are present, and their keys\nthat are visible without a PIN.",
+	list := &cobra.Command{Use: "list [pkcs11:|ssh-agent:]", Short: "List the keys of the key ring, without opening them, or those of tokens or an agent", Args: cobra.MaximumNArgs(1),
+		Long: "list prints the keys of the key ring. With a pkcs11: URI it prints the tokens that are present, and their keys\nthat are visible without a PIN; with ssh-agent: the keys of the agent at SSH_AUTH_SOCK.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 1 {
-				if !strings.HasPrefix(strings.ToLower(args[0]), "pkcs11:") {
-					return usage("%s: only pkcs11: can be listed", text.Quote(keys.Redact(args[0])))
-				}
-				out, lines, _, err := a.listTokens(args[0])
+				out, lines, _, err := a.listStore(args[0])
 				if err != nil {
 					return err
 				}
-				return a.print(map[string]any{"tokens": out}, lines...)
+				return a.print(out, lines...)
 			}
 			id, err := a.readIdentity()
 			if err != nil {
@@ -141,7 +138,8 @@ func (a *app) keyAddCommand() *cobra.Command {
 		Long: `add opens a key and adds it to the key ring under LABEL, with its public key: later commands open the key
 at its first signature only, and refuse it if its public key has changed. URI is file:PATH, ssh-agent:COMMENT,
 pkcs11:token=T;object=O, hashivault://KEY, awskms:///KEY, or exec:/PROGRAM?arg=A, a program that signs;
-docs/keys.md describes them. Paths are absolute. pkcs11: alone lists the keys of the tokens that are present.`,
+docs/keys.md describes them. Paths are absolute. pkcs11: alone lists the keys of the
+tokens that are present, and ssh-agent: alone those of the agent.`,
 		Example: "  visum key add 'vendor root' 'ssh-agent:vendor%20root' --for 'vendor root'\n  visum key add release 'exec:/usr/local/bin/sign-with-kms?arg=alias/release' --for 'vendor release'",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if keys.Redact(args[1]) != args[1] {
@@ -160,9 +158,9 @@ docs/keys.md describes them. Paths are absolute. pkcs11: alone lists the keys of
 				if err := k.setUse(use); err != nil {
 					return keyLine{}, err
 				}
-				if bareToken(k.URI) {
+				if bareStore(k.URI) {
 					var err error
-					if k.URI, err = a.chooseToken(k.URI); err != nil {
+					if k.URI, err = a.chooseKey(k.URI); err != nil {
 						return keyLine{}, err
 					}
 				}

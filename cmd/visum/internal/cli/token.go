@@ -102,11 +102,60 @@ type tokenKeyLine struct {
 	URI   string `json:"uri"`
 }
 
-// bareToken reports whether a URI selects no token and no key.
-func bareToken(uri string) bool {
-	scheme, rest, _ := strings.Cut(uri, ":")
+// bareStore reports whether a URI names a store whose keys can be listed, and no key.
+func bareStore(uri string) bool {
+	_, rest, _ := strings.Cut(uri, ":")
 	path, _, _ := strings.Cut(rest, "?")
-	return strings.EqualFold(scheme, "pkcs11") && path == ""
+	return path == "" && (isStore(uri, "pkcs11") || isStore(uri, "ssh-agent"))
+}
+
+func isStore(uri, scheme string) bool {
+	have, _, ok := strings.Cut(uri, ":")
+	return ok && strings.EqualFold(have, scheme)
+}
+
+// listStore returns what a store has, as lines too, and the URIs of the keys that can sign
+// metadata.
+func (a *app) listStore(uri string) (out map[string]any, lines []string, usable []string, err error) {
+	switch {
+	case isStore(uri, "pkcs11"):
+		tokens, lines, usable, err := a.listTokens(uri)
+		return map[string]any{"tokens": tokens}, lines, usable, err
+	case isStore(uri, "ssh-agent") && bareStore(uri):
+		held, lines, usable, err := a.listAgent()
+		return map[string]any{"agent": held}, lines, usable, err
+	}
+	return nil, nil, nil, usage("%s: only pkcs11: and ssh-agent: can be listed", text.Quote(keys.Redact(uri)))
+}
+
+// agentLine is a key of an ssh-agent in the output.
+type agentLine struct {
+	Fingerprint string `json:"fingerprint"`
+	Comment     string `json:"comment"`
+	Format      string `json:"format"`
+	KeyID       string `json:"key_id,omitempty"`
+	URI         string `json:"uri"`
+}
+
+func (a *app) listAgent() (out []agentLine, lines []string, usable []string, err error) {
+	held, err := keys.ListAgent(a.ctx, a.Getenv("SSH_AUTH_SOCK"))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	out = []agentLine{}
+	for _, k := range held {
+		line := agentLine{Fingerprint: k.Fingerprint, Comment: k.Comment, Format: k.Format, URI: k.URI}
+		says := fmt.Sprintf("%s: %s", text.Quote(k.Comment), text.Name(k.Format))
+		if k.Err != nil {
+			lines = append(lines, says+", can't sign metadata")
+		} else {
+			line.KeyID = k.Key.ID()
+			usable = append(usable, k.URI)
+			lines = append(lines, says, "  "+text.Line(k.URI))
+		}
+		out = append(out, line)
+	}
+	return out, lines, usable, nil
 }
 
 // listTokens returns the tokens that are present with their keys, as lines too, and the
@@ -156,16 +205,20 @@ func (a *app) listTokens(uri string) (out []tokenLine, lines []string, usable []
 	return out, lines, usable, nil
 }
 
-// chooseToken lists the keys of all tokens for a URI that selects none. If there is one
-// key only, and a terminal, it asks whether to use it and returns its URI. --yes does not
+// chooseKey lists the keys of a store for a URI that selects none. If there is one key
+// only, and a terminal, it asks whether to use it and returns its URI. --yes does not
 // answer that.
-func (a *app) chooseToken(uri string) (string, error) {
-	out, lines, usable, err := a.listTokens(uri)
+func (a *app) chooseKey(uri string) (string, error) {
+	out, lines, usable, err := a.listStore(uri)
 	if err != nil {
 		return "", err
 	}
 	if len(usable) == 0 {
-		return "", errors.New(strings.Join(append([]string{"no token with a key that can sign metadata is present"}, lines...), "; "))
+		none := "the agent has no key that can sign metadata"
+		if isStore(uri, "pkcs11") {
+			none = "no token with a key that can sign metadata is present"
+		}
+		return "", errors.New(strings.Join(append([]string{none}, lines...), "; "))
 	}
 	if len(usable) == 1 && a.terminal() && !a.json {
 		fmt.Fprintf(a.Err, "%s\nUse it? [y/N] ", strings.Join(lines, "\n"))
@@ -178,7 +231,7 @@ func (a *app) chooseToken(uri string) (string, error) {
 		}
 		return usable[0], nil
 	}
-	if err := a.print(map[string]any{"tokens": out}, lines...); err != nil {
+	if err := a.print(out, lines...); err != nil {
 		return "", err
 	}
 	a.note("choose one: visum key add LABEL 'URI'")
