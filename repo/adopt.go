@@ -48,43 +48,6 @@ func (r *Repo) Adopt(ctx context.Context, digest string) error {
 	})
 }
 
-// AdoptFirst makes the first root of a draft the anchor of an empty ledger, and signs
-// nothing: it is for a machine of a party whose keys have no part in that root. digest is
-// that of [Draft.SignFirst]. The error wraps [ErrOtherDraft] if it differs, [ErrUnsigned]
-// if a signature of the root is missing, and [signing.ErrLedger] if the ledger is not
-// empty.
-func (d *Draft) AdoptFirst(ctx context.Context, digest string) (err error) {
-	defer text.OneLine(&err)
-	if err := d.first(digest); err != nil {
-		return err
-	}
-	p, err := d.handle(ctx)
-	if err != nil {
-		return err
-	}
-	r, f := d.repo, d.files["root"]
-	if missing := f.missing(); len(missing) > 0 {
-		return fmt.Errorf("repo: %w: %s", ErrUnsigned, missing[0])
-	}
-	root, err := tuf.OpenRoot(f.bytes(), &tuf.Options{UnsafeLoopback: r.cfg.UnsafeLoopback})
-	if err != nil {
-		return fmt.Errorf("repo: %w", err)
-	}
-	if root.Charter() == nil {
-		return fmt.Errorf("repo: root v1: %w: it has no charter", tuf.ErrCharter)
-	}
-	if p.root != nil {
-		return fmt.Errorf("repo: %w: the storage has root v%d; use Adopt", signing.ErrLedger, p.root.Version())
-	}
-	return r.change(ctx, root.Charter().RepoID(), func(b *book) error {
-		if !b.empty() {
-			return fmt.Errorf("repo: %w: it already has records of this repository, up to root v%d", signing.ErrLedger, b.body.Root.Version)
-		}
-		b.body.Root = newBookRoot(root)
-		return nil
-	})
-}
-
 // adopt records the published roots and roles.
 func (b *book) adopt(p *present, roles []ownRole) {
 	b.seeRoots(p.chain)

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"iter"
 	"maps"
 	"math/rand/v2"
@@ -32,8 +30,8 @@ import (
 // Two reads of a storage need not be consistent: other processes publish and prune
 // between them, and listings may lag. Here each call that makes many reads runs
 // concurrently with other processes, which advance by some storage calls at each
-// storage call that it makes. A seed determines the whole schedule: nothing depends on
-// timing.
+// storage call that it makes. A seed determines the schedule of a call that runs in one
+// goroutine; nothing depends on timing.
 
 // raceRuns is the number of runs of each call: 4, or 3 with -short, or 2,000 if
 // VISUM_LONG=1 is set.
@@ -45,100 +43,6 @@ func raceRuns() int {
 		return 3
 	}
 	return 4
-}
-
-// shared is a storage that reports each call before it is made, and each call that
-// another process might wait for.
-type shared struct {
-	*memory
-	call func(write bool) error
-}
-
-func (s *shared) Read(ctx context.Context, name string) ([]byte, error) {
-	if err := s.call(false); err != nil {
-		return nil, err
-	}
-	return s.memory.Read(ctx, name)
-}
-
-func (s *shared) Open(ctx context.Context, name string) (io.ReadCloser, error) {
-	data, err := s.Read(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return io.NopCloser(bytes.NewReader(data)), nil
-}
-
-func (s *shared) Create(ctx context.Context, name string, r io.Reader) error {
-	if err := s.call(true); err != nil {
-		return err
-	}
-	return s.memory.Create(ctx, name, r)
-}
-
-func (s *shared) Replace(ctx context.Context, name string, old, new []byte) error {
-	if err := s.call(true); err != nil {
-		return err
-	}
-	return s.memory.Replace(ctx, name, old, new)
-}
-
-func (s *shared) Remove(ctx context.Context, name string, before time.Time) error {
-	if err := s.call(true); err != nil {
-		return err
-	}
-	return s.memory.Remove(ctx, name, before)
-}
-
-// late is a shared storage with the semantics of an object store: a listing may show
-// any earlier state, name by name, and a removed file may still be readable.
-type late struct {
-	shared
-	rnd  *rand.Rand
-	past func() []map[string]storage.FileInfo // listings, oldest first
-	gone func(name string) []byte
-}
-
-func (s *late) Read(ctx context.Context, name string) ([]byte, error) {
-	data, err := s.shared.Read(ctx, name)
-	if old := s.gone(name); errors.Is(err, fs.ErrNotExist) && old != nil && s.rnd.IntN(2) == 0 {
-		return bytes.Clone(old), nil
-	}
-	return data, err
-}
-
-func (s *late) Open(ctx context.Context, name string) (io.ReadCloser, error) {
-	data, err := s.Read(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return io.NopCloser(bytes.NewReader(data)), nil
-}
-
-func (s *late) List(_ context.Context, prefix string) iter.Seq2[storage.FileInfo, error] {
-	return func(yield func(storage.FileInfo, error) bool) {
-		past := s.past()
-		lag := s.rnd.IntN(min(len(past), 12))
-		old, new := past[len(past)-1-lag], past[len(past)-1]
-		if s.rnd.IntN(2) == 0 {
-			new = old // all of it is late
-		}
-		names := maps.Clone(old)
-		maps.Copy(names, new)
-		for _, name := range slices.Sorted(maps.Keys(names)) {
-			state := old
-			if s.rnd.IntN(2) == 0 {
-				state = new
-			}
-			info, there := state[name]
-			if !there || !strings.HasPrefix(name, prefix) {
-				continue
-			}
-			if err := s.call(false); err != nil || !yield(info, nil) {
-				return
-			}
-		}
-	}
 }
 
 // race is a repository that other processes change while a call is made.
@@ -392,17 +296,6 @@ func (x *race) heal() {
 	noErr(x.T, x.publish(x.handle(x.Store)))
 	x.kept()
 	x.whole(x.Store)
-}
-
-// victim is the storage of the call under test.
-func (x *race) victim() *late {
-	return &late{shared: shared{x.Store, func(bool) error {
-		steps := []int{0, 0, 0, 0, 1, 1, 2, 5, 15}[x.rnd.IntN(9)]
-		for range steps {
-			x.others()
-		}
-		return nil
-	}}, rnd: x.rnd, past: func() []map[string]storage.FileInfo { return x.listings }, gone: func(name string) []byte { return x.removed[name] }}
 }
 
 // finish lets the other processes complete their current operations.

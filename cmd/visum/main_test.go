@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/visum-dev/visum/internal/githost"
+	"github.com/visum-dev/visum/internal/kmshost"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -208,8 +213,30 @@ func bucket(e *testscript.Env) error {
 	}))
 	e.Defer(reading.Close)
 	e.Setenv("BUCKET_READ", "s3://updates/kestrel?region=eu-central-1&endpoint="+reading.URL)
-	e.Setenv("BUCKET", "s3://updates/kestrel?region=eu-central-1&endpoint="+server.URL)
-	e.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-	e.Setenv("AWS_SECRET_ACCESS_KEY", "not a secret")
+	for name, prefix := range map[string]string{"BUCKET": "kestrel", "EXCHANGE": "exchange", "LEDGER": "ledger"} {
+		e.Setenv(name, "s3://updates/"+prefix+"?region=eu-central-1&endpoint="+server.URL)
+	}
+	c := aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "not a secret"}
+	e.Setenv("AWS_ACCESS_KEY_ID", c.AccessKeyID)
+	e.Setenv("AWS_SECRET_ACCESS_KEY", c.SecretAccessKey)
+	return keyService(e, c)
+}
+
+// keyService starts a stand-in for AWS KMS with two keys.
+func keyService(e *testscript.Env, c aws.Credentials) error {
+	host := kmshost.New(c)
+	for _, name := range []string{"release", "online"} {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return err
+		}
+		if _, err := host.Add(name, "ECC_NIST_P256", key); err != nil {
+			return err
+		}
+		host.Alias("kestrel-"+name, name)
+	}
+	server := httptest.NewServer(host)
+	e.Defer(server.Close)
+	e.Setenv("KMS", server.URL)
 	return nil
 }

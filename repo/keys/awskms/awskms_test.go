@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -20,12 +21,43 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"github.com/visum-dev/visum/internal/kmshost"
 	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/repo/keys/awskms"
 	"github.com/visum-dev/visum/repo/keys/keystest"
 	"github.com/visum-dev/visum/tuf"
 )
+
+const (
+	region  = kmshost.Region
+	account = kmshost.Account
+)
+
+func credentials() aws.Credentials {
+	return aws.Credentials{AccessKeyID: "AKIDOFTHETEST", SecretAccessKey: "wJalrXUtnFEMI/secret-of-the-test", SessionToken: "session-token-of-the-test"}
+}
+
+// service is a stand-in for the key service behind a web server.
+type service struct {
+	*kmshost.Host
+	*httptest.Server
+	t *testing.T
+}
+
+func newService(t *testing.T) *service {
+	s := &service{t: t, Host: kmshost.New(credentials())}
+	s.Server = httptest.NewServer(s.Host)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *service) add(id, spec string, private crypto.Signer) *kmshost.Key {
+	s.t.Helper()
+	k, err := s.Add(id, spec, private)
+	rawtuf.NoErr(s.t, err)
+	return k
+}
 
 // config has no retries, which would wait.
 func config(c aws.Credentials) aws.Config {
@@ -98,8 +130,8 @@ func TestService(t *testing.T) {
 				failures[fault] = func(t *testing.T) error {
 					signer, err := s.open(t.Context(), "1234abcd", "", config(credentials()))
 					rawtuf.NoErr(t, err)
-					s.setFault(fault)
-					defer s.setFault("")
+					s.SetFault(fault)
+					defer s.SetFault("")
 					sig, err := signer.Sign(t.Context(), []byte("payload"))
 					if sig != nil {
 						t.Errorf("%s: a signature", fault)
@@ -122,8 +154,8 @@ func TestService(t *testing.T) {
 				},
 				Secrets: []string{credentials().SecretAccessKey, credentials().SessionToken, wrong.SecretAccessKey},
 				Block: func(*testing.T) (<-chan struct{}, func()) {
-					s.setFault("hang")
-					return s.reached, func() { s.setFault("") }
+					s.SetFault("hang")
+					return s.Reached, func() { s.SetFault("") }
 				},
 				Failures: failures,
 			})
@@ -137,16 +169,16 @@ func TestAlias(t *testing.T) {
 	s := newService(t)
 	s.add("old", "ECC_NIST_P256", newPrivate(t, "ECC_NIST_P256"))
 	s.add("new", "ECC_NIST_P256", newPrivate(t, "ECC_NIST_P256"))
-	s.aliases["alias/vendor-root"] = "old"
+	s.Alias("vendor-root", "old")
 	signer, err := s.open(t.Context(), "alias/vendor-root", "", config(credentials()))
 	rawtuf.NoErr(t, err)
-	s.aliases["alias/vendor-root"] = "new"
+	s.Alias("vendor-root", "new")
 	sig, err := signer.Sign(t.Context(), []byte("x"))
 	if err != nil || !signer.Key().Verifies([]byte("x"), sig) {
 		t.Error(err)
 	}
-	if want := []string{"GetPublicKey alias/vendor-root", "Sign " + account + "key/old"}; !slices.Equal(s.calls, want) {
-		t.Errorf("calls %q, want %q", s.calls, want)
+	if want := []string{"GetPublicKey alias/vendor-root", "Sign " + account + "key/old"}; !slices.Equal(s.Calls(), want) {
+		t.Errorf("calls %q, want %q", s.Calls(), want)
 	}
 	for _, name := range []string{"old", account + "key/old", url.PathEscape(account + "key/old"), "old?region=" + region, account + "key/old?region=" + region} {
 		again, err := s.open(t.Context(), name, "", config(credentials()))
@@ -172,12 +204,11 @@ func TestKeysThatCannotSign(t *testing.T) {
 	s := newService(t)
 	s.add("p521", "ECC_NIST_P521", newPrivate(t, "ECC_NIST_P521"))
 	s.add("ed25519", "ECC_NIST_EDWARDS25519", newPrivate(t, "ECC_NIST_EDWARDS25519"))
-	s.add("decrypts", "RSA_2048", newPrivate(t, "RSA_2048")).usage = "ENCRYPT_DECRYPT"
-	s.add("no pss", "RSA_2048", newPrivate(t, "RSA_2048"))
-	s.keys["no-pss"] = s.keys["no pss"]
-	s.keys["no-pss"].algorithms = []string{"RSASSA_PKCS1_V1_5_SHA_256"}
+	s.add("decrypts", "RSA_2048", newPrivate(t, "RSA_2048")).Usage = "ENCRYPT_DECRYPT"
+	noPSS := s.add("no-pss", "RSA_2048", newPrivate(t, "RSA_2048"))
+	noPSS.Algorithms = []string{"RSASSA_PKCS1_V1_5_SHA_256"}
 	s.add("mixed", "ECC_NIST_P256", newPrivate(t, "ECC_NIST_P384"))
-	s.add("broken", "ECC_NIST_P256", newPrivate(t, "ECC_NIST_P256")).public = []byte("x")
+	s.add("broken", "ECC_NIST_P256", newPrivate(t, "ECC_NIST_P256")).Public = []byte("x")
 	for _, name := range []string{"p521", "ed25519", "decrypts", "no-pss", "mixed", "broken"} {
 		_, err := s.open(t.Context(), name, "", config(credentials()))
 		if err == nil {
@@ -193,7 +224,7 @@ func TestKeysThatCannotSign(t *testing.T) {
 func TestPurpose(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.add("k", "ECC_NIST_P256", newPrivate(t, "ECC_NIST_P256")).description = "vendor root"
+	s.add("k", "ECC_NIST_P256", newPrivate(t, "ECC_NIST_P256")).Description = "vendor root"
 	_, err := s.open(t.Context(), "k", "vendor root", config(credentials()))
 	rawtuf.NoErr(t, err)
 	_, err = s.open(t.Context(), "k", "timestamp", config(credentials()))
@@ -216,7 +247,7 @@ func TestURI(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.setFault("hang")
+	s.SetFault("hang")
 	cfg := config(credentials())
 	cfg.HTTPClient = &http.Client{Timeout: 20 * time.Millisecond}
 	_, err := s.open(t.Context(), "k", "", cfg)

@@ -19,6 +19,7 @@ type changeFlags struct {
 	publish bool
 	out     string
 	wait    time.Duration // after a publish, until what was added is offered
+	stores  bool          // the edit writes targets to the storage
 }
 
 func (a *app) changeFlags(cmd *cobra.Command, c *changeFlags) {
@@ -198,11 +199,17 @@ func reopened(r *repo.Repo, d *repo.Draft) (*repo.Draft, error) {
 // change makes a draft of an edit as the identity's party, and finishes it as the flags
 // say.
 func (a *app) change(flags changeFlags, edit func(tx *repo.Tx, party string) error) error {
-	s, err := a.open()
+	s, err := a.openFor(flags)
 	if err != nil {
 		return err
 	}
 	return a.changeAt(s, flags, edit)
+}
+
+// openFor opens the repository for a change. If it becomes a draft in a file, or nothing,
+// permission to read the storage is enough: only the operator can write there.
+func (a *app) openFor(flags changeFlags) (*site, error) {
+	return a.openSite(!flags.stores && (flags.out != "" || a.dryRun))
 }
 
 // changeAt is change of an open repository.

@@ -89,7 +89,7 @@ func (a *app) ciInit(kind string, o ciOptions) error {
 	if err != nil {
 		return usage("--allow: %w", err)
 	}
-	s, err := a.open()
+	s, err := a.look()
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ The diff lists what is left out. docs/key-compromise.md has the whole table.`,
 					return err
 				}
 			}
-			s, err := a.open()
+			s, err := a.openFor(flags)
 			if err != nil {
 				return err
 			}

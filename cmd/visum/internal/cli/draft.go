@@ -106,8 +106,10 @@ func (a *app) draftPublishCommand() *cobra.Command {
 	return cmd
 }
 
+// openDraft opens a draft with the anchor and the ledger of the identity. Nothing is
+// written to the storage.
 func (a *app) openDraft(path string) (*site, *repo.Draft, error) {
-	s, err := a.open()
+	s, err := a.look()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -124,7 +124,7 @@ func (a *app) initDraft(x *initFlags, folder string) error {
 		}
 	}
 	entry := identityRepo{RepoID: root.RepoID, Party: party, Renews: x.renews, UnsafeLoopback: x.loopbackHTTP}
-	s, id, err := a.newcomer(x.store, &entry)
+	s, id, err := a.newcomer(x.store, &entry, false)
 	if err != nil {
 		return err
 	}

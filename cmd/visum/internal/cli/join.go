@@ -29,7 +29,7 @@ func (a *app) firstLines(d *repo.Draft) (lines []string) {
 }
 
 // newcomer returns a handle for a party that has no record of the repository yet.
-func (a *app) newcomer(store string, entry *identityRepo) (*site, *identity, error) {
+func (a *app) newcomer(store string, entry *identityRepo, readOnly bool) (*site, *identity, error) {
 	id, err := a.readIdentity()
 	if err != nil {
 		return nil, nil, err
@@ -41,7 +41,7 @@ func (a *app) newcomer(store string, entry *identityRepo) (*site, *identity, err
 	}
 	entry.Ledger = ledgerPath(entry.RepoID, entry.Party)
 	s := &site{repoID: entry.RepoID, party: entry.Party, loopback: entry.UnsafeLoopback}
-	if s.storage, err = a.openStorage(store, false); err != nil {
+	if s.storage, err = a.openStorage(store, readOnly); err != nil {
 		return nil, nil, err
 	}
 	cfg := &repo.Config{Now: a.Now, Party: entry.Party, Labels: map[string]string{}, Ledger: repo.DirLedger(id.path(entry.Ledger)), UnsafeLoopback: entry.UnsafeLoopback}
@@ -101,7 +101,7 @@ nothing: it takes a root that all others have signed.`,
 			}
 			repoID := root.Charter().RepoID()
 			entry := identityRepo{RepoID: repoID, Party: party, UnsafeLoopback: loopback}
-			s, id, err := a.newcomer(store, &entry)
+			s, id, err := a.newcomer(store, &entry, true) // only the operator writes there
 			if err != nil {
 				return err
 			}

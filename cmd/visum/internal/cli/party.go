@@ -38,7 +38,7 @@ does not approve is not offered any more. Installed versions keep running.`,
 			if !partyName.MatchString(name) {
 				return usage("--name %s: want a party's name, such as review", text.Quote(name))
 			}
-			s, err := a.open()
+			s, err := a.openFor(flags)
 			if err != nil {
 				return err
 			}

@@ -108,7 +108,7 @@ keys gets others, and the online keys must be new. The draft goes to every recov
 			if err != nil {
 				return err
 			}
-			s, err := a.open()
+			s, err := a.openFor(flags)
 			if err != nil {
 				return err
 			}
@@ -125,7 +125,7 @@ keys gets others, and the online keys must be new. The draft goes to every recov
 			if reason == "" {
 				return usage("--reason is required")
 			}
-			s, err := a.open()
+			s, err := a.openFor(flags)
 			if err != nil {
 				return err
 			}

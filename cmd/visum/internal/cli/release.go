@@ -41,6 +41,7 @@ func (a *app) promoteCommand() *cobra.Command {
 				p.Rollout = &tuf.Rollout{Percent: n}
 			}
 			p.Product, p.Version = id.Product, id.Version
+			flags.stores = true
 			return a.change(flags, func(tx *repo.Tx, party string) error { return tx.Promote(party, p) })
 		}}
 	f := cmd.Flags()
@@ -101,6 +102,7 @@ func (a *app) syncCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			flags.stores = true
 			return a.change(flags, func(tx *repo.Tx, party string) error { return addPlain(tx, party, files) })
 		}}
 	a.changeFlags(cmd, &flags)

@@ -103,7 +103,10 @@ func pendingLine(p repo.Pending) string {
 
 // decide stages a decision on each pending target that what names.
 func (a *app) decide(what, in string, flags changeFlags, do func(*repo.Tx, string, repo.Pending) error) error {
-	s, d, err := a.reviewed(a.open, in)
+	if in != "" && flags.out == "" && !flags.publish {
+		flags.out = in // the decision is added to the draft
+	}
+	s, d, err := a.reviewed(func() (*site, error) { return a.openFor(flags) }, in)
 	if err != nil {
 		return err
 	}
@@ -128,9 +131,6 @@ func (a *app) decide(what, in string, flags changeFlags, do func(*repo.Tx, strin
 			return err
 		}
 		return a.finish(s, d, flags, paths)
-	}
-	if flags.out == "" && !flags.publish {
-		flags.out = in // the decision is added to the draft
 	}
 	if d, err = s.stageOn(a.ctx, d, edit); err != nil {
 		return err

@@ -1,7 +1,8 @@
-package awskms_test
+// Package kmshost stands in for AWS KMS in tests: it checks the signature of every request
+// with the SDK's own signer, and the members of requests as the documentation has them.
+package kmshost
 
 import (
-	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -12,76 +13,88 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
+// Region is the region of all keys, and Account begins their ARNs.
 const (
-	region  = "eu-central-1"
-	account = "arn:aws:kms:" + region + ":111122223333:"
+	Region  = "eu-central-1"
+	Account = "arn:aws:kms:" + Region + ":111122223333:"
 )
 
-func credentials() aws.Credentials {
-	return aws.Credentials{AccessKeyID: "AKIDOFTHETEST", SecretAccessKey: "wJalrXUtnFEMI/secret-of-the-test", SessionToken: "session-token-of-the-test"}
-}
-
-// service stands in for the key service: it checks the signature of every request with
-// the SDK's own signer, and its members as the documentation has them.
-type service struct {
-	*httptest.Server
-	t *testing.T
+// Host is a key service.
+type Host struct {
+	credentials aws.Credentials
 
 	mu      sync.Mutex
-	keys    map[string]*serviceKey // by id
-	aliases map[string]string
-	fault   string // how the next answers are wrong
+	keys    map[string]*Key   // by id
+	aliases map[string]string // "alias/NAME" to an id
+	fault   string            // how the next answers are wrong
 	calls   []string
-	reached chan struct{} // receives once for each request that hangs
+
+	// Reached receives once for each request that hangs.
+	Reached chan struct{}
 }
 
-type serviceKey struct {
-	spec, usage, description string
-	algorithms               []string
-	private                  crypto.Signer
-	public                   []byte
+// Key is a key of the service.
+type Key struct {
+	Usage, Description string
+	Algorithms         []string
+	Public             []byte // DER
+
+	spec    string
+	private crypto.Signer
 }
 
-func newService(t *testing.T) *service {
-	s := &service{t: t, keys: map[string]*serviceKey{}, aliases: map[string]string{}, reached: make(chan struct{}, 1)}
-	s.Server = httptest.NewServer(s)
-	t.Cleanup(s.Close)
-	return s
+// New returns a service without keys. Requests must be signed with the credentials.
+func New(c aws.Credentials) *Host {
+	return &Host{credentials: c, keys: map[string]*Key{}, aliases: map[string]string{}, Reached: make(chan struct{}, 1)}
 }
 
-func (s *service) add(id, spec string, private crypto.Signer) *serviceKey {
-	s.t.Helper()
+// Add adds a key, whose members can be changed before the next request.
+func (h *Host) Add(id, spec string, private crypto.Signer) (*Key, error) {
 	der, err := x509.MarshalPKIXPublicKey(private.Public())
 	if err != nil {
-		s.t.Fatal(err)
+		return nil, err
 	}
 	algorithms := map[string][]string{
 		"ECC_NIST_P256": {"ECDSA_SHA_256"}, "ECC_NIST_P384": {"ECDSA_SHA_384"}, "ECC_NIST_P521": {"ECDSA_SHA_512"},
 		"RSA_2048":              {"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384"},
 		"ECC_NIST_EDWARDS25519": {"ED25519_SHA_512", "ED25519_PH_SHA_512"},
 	}[spec]
-	k := &serviceKey{spec: spec, usage: "SIGN_VERIFY", algorithms: algorithms, private: private, public: der}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys[id] = k
-	return k
+	k := &Key{spec: spec, Usage: "SIGN_VERIFY", Algorithms: algorithms, private: private, Public: der}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.keys[id] = k
+	return k, nil
 }
 
-func (s *service) setFault(fault string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fault = fault
+// Alias makes "alias/NAME" name a key.
+func (h *Host) Alias(name, id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.aliases["alias/"+name] = id
+}
+
+// SetFault makes the next answers wrong: a name of an exception of the service, "hang",
+// "not JSON", "empty", "gateway" or "wrong signature"; "" for right ones.
+func (h *Host) SetFault(fault string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fault = fault
+}
+
+// Calls returns the operations and keys of all requests.
+func (h *Host) Calls() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.calls)
 }
 
 func refuse(w http.ResponseWriter, status int, code, message string) {
@@ -93,7 +106,7 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 
 // authentic reports what is wrong with the signature of a request: it signs the same
 // request again, with those headers that the request names as signed.
-func authentic(r *http.Request, body []byte) error {
+func (h *Host) authentic(r *http.Request, body []byte) error {
 	authorization := r.Header.Get("Authorization")
 	_, list, ok := strings.Cut(authorization, "SignedHeaders=")
 	list, _, ok2 := strings.Cut(list, ",")
@@ -116,15 +129,15 @@ func authentic(r *http.Request, body []byte) error {
 		}
 	}
 	for _, name := range []string{"host", "x-amz-date", "x-amz-security-token", "x-amz-target", "content-type"} {
-		if !signed[name] {
+		if !signed[name] && (name != "x-amz-security-token" || h.credentials.SessionToken != "") {
 			return fmt.Errorf("%s is not signed", name)
 		}
 	}
-	if r.Header.Get("X-Amz-Security-Token") != credentials().SessionToken {
+	if r.Header.Get("X-Amz-Security-Token") != h.credentials.SessionToken {
 		return errors.New("another session token")
 	}
 	sum := sha256.Sum256(body)
-	if err := v4.NewSigner().SignHTTP(context.Background(), credentials(), again, fmt.Sprintf("%x", sum), "kms", region, at); err != nil {
+	if err := v4.NewSigner().SignHTTP(r.Context(), h.credentials, again, fmt.Sprintf("%x", sum), "kms", Region, at); err != nil {
 		return err
 	}
 	if want := again.Header.Get("Authorization"); want != authorization {
@@ -133,17 +146,17 @@ func authentic(r *http.Request, body []byte) error {
 	return nil
 }
 
-func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
 	}
-	s.mu.Lock()
-	fault := s.fault
-	s.mu.Unlock()
+	h.mu.Lock()
+	fault := h.fault
+	h.mu.Unlock()
 	switch fault {
 	case "hang":
-		s.reached <- struct{}{}
+		h.Reached <- struct{}{}
 		<-r.Context().Done()
 		return
 	case "ThrottlingException", "DisabledException", "NotFoundException", "KMSInvalidStateException", "KeyUnavailableException":
@@ -171,7 +184,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 400, "SerializationException", "not a request of the protocol")
 		return
 	}
-	if err := authentic(r, body); err != nil {
+	if err := h.authentic(r, body); err != nil {
 		refuse(w, 400, "InvalidSignatureException", err.Error())
 		return
 	}
@@ -187,30 +200,30 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 400, "SerializationException", err.Error())
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	operation := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "TrentService.")
-	s.calls = append(s.calls, operation+" "+in.KeyID)
-	id := strings.TrimPrefix(in.KeyID, account)
-	if to := s.aliases[id]; to != "" {
+	h.calls = append(h.calls, operation+" "+in.KeyID)
+	id := strings.TrimPrefix(in.KeyID, Account)
+	if to := h.aliases[id]; to != "" {
 		id = "key/" + to
 	}
 	id = strings.TrimPrefix(id, "key/")
-	key := s.keys[id]
+	key := h.keys[id]
 	if key == nil {
-		refuse(w, 400, "NotFoundException", "Key '"+account+"key/"+id+"' does not exist")
+		refuse(w, 400, "NotFoundException", "Key '"+Account+"key/"+id+"' does not exist")
 		return
 	}
-	arn := account + "key/" + id
+	arn := Account + "key/" + id
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	switch operation {
 	case "GetPublicKey":
-		json.NewEncoder(w).Encode(map[string]any{"KeyId": arn, "KeySpec": key.spec, "KeyUsage": key.usage, "SigningAlgorithms": key.algorithms, "PublicKey": key.public})
+		json.NewEncoder(w).Encode(map[string]any{"KeyId": arn, "KeySpec": key.spec, "KeyUsage": key.Usage, "SigningAlgorithms": key.Algorithms, "PublicKey": key.Public})
 	case "DescribeKey":
-		json.NewEncoder(w).Encode(map[string]any{"KeyMetadata": map[string]any{"Arn": arn, "KeyId": id, "Description": key.description, "Enabled": true}})
+		json.NewEncoder(w).Encode(map[string]any{"KeyMetadata": map[string]any{"Arn": arn, "KeyId": id, "Description": key.Description, "Enabled": true}})
 	case "Sign":
 		hash := map[string]crypto.Hash{"ECDSA_SHA_256": crypto.SHA256, "ECDSA_SHA_384": crypto.SHA384, "RSASSA_PSS_SHA_256": crypto.SHA256}[in.Algorithm]
-		if hash == 0 || in.MessageType != "DIGEST" || len(in.Message) != hash.Size() || !slices.Contains(key.algorithms, in.Algorithm) {
+		if hash == 0 || in.MessageType != "DIGEST" || len(in.Message) != hash.Size() || !slices.Contains(key.Algorithms, in.Algorithm) {
 			refuse(w, 400, "ValidationException", fmt.Sprintf("Digest is invalid length for algorithm %s: %d bytes, type %s", in.Algorithm, len(in.Message), in.MessageType))
 			return
 		}
@@ -223,7 +236,8 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		sig, err := key.private.Sign(rand.Reader, in.Message, opts)
 		if err != nil {
-			s.t.Error(err)
+			refuse(w, 500, "KMSInternalException", err.Error())
+			return
 		}
 		json.NewEncoder(w).Encode(map[string]any{"KeyId": arn, "Signature": sig, "SigningAlgorithm": in.Algorithm})
 	default:
