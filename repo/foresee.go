@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/visum-dev/visum/internal/metafile"
@@ -12,8 +13,10 @@ import (
 )
 
 // Pins returns every pin that a product may have been shipped with: one for each
-// published root, with the locations of that root. It omits roots that can't be pinned,
-// for example because all their locations belong to one operator.
+// published root, with the locations of that root. Of a root without the party
+// [Config].Review, each party that has left since may have been the reviewing one. Pins
+// omits roots that can't be pinned, for example because all their locations belong to one
+// operator.
 func (r *Repo) Pins(ctx context.Context) (_ [][]byte, err error) {
 	defer text.OneLine(&err)
 	chain, err := r.Chain(ctx)
@@ -25,16 +28,34 @@ func (r *Repo) Pins(ctx context.Context) (_ [][]byte, err error) {
 		if root.Charter() == nil {
 			continue
 		}
-		pin, err := r.pin(root, root.Charter().SignedAt())
-		if errors.Is(err, tuf.ErrCharter) {
-			continue
+		for _, review := range r.reviewers(root, chain[len(chain)-1]) {
+			pin, err := r.pin(root, review, root.Charter().SignedAt())
+			if errors.Is(err, tuf.ErrCharter) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			pins = append(pins, pin)
 		}
-		if err != nil {
-			return nil, err
-		}
-		pins = append(pins, pin)
 	}
 	return pins, nil
+}
+
+// reviewers returns the names of the parties that may have been the reviewing one of a
+// root: the one of the configuration, or those that the newest root does not have.
+func (r *Repo) reviewers(root, newest *tuf.Root) (out []string) {
+	is := func(name string) func(tuf.Party) bool { return func(p tuf.Party) bool { return p.Name == name } }
+	parties := root.Charter().Parties()
+	if root == newest || newest.Charter() == nil || slices.ContainsFunc(parties, is(r.cfg.Review)) {
+		return []string{r.cfg.Review}
+	}
+	for _, p := range parties {
+		if !slices.ContainsFunc(newest.Charter().Parties(), is(p.Name)) {
+			out = append(out, p.Name)
+		}
+	}
+	return out
 }
 
 // RootEdit is one planned root.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,5 +89,37 @@ func TestPins(t *testing.T) {
 	noErr(t, err)
 	if !slices.EqualFunc(got, want, bytes.Equal) {
 		t.Fatalf("%d pins, want %d", len(got), len(want))
+	}
+}
+
+// Another organisation takes the part of the reviewing party under another name: products
+// with pins of the roots before were shipped too.
+func TestPinsOfAReplacedParty(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	before, err := w.Open().Pin(t.Context())
+	noErr(t, err)
+	root, release := w.Public("centre-1"), w.Public("centre-release")
+	cfg := w.Config()
+	cfg.Review = "centre"
+	for _, k := range w.Keys {
+		cfg.Signers = append(cfg.Signers, k)
+	}
+	r := repo.New(w.Store, cfg)
+	noErr(t, r.Update(t.Context(), func(tx *repo.Tx) error {
+		tx.Root().Parties[1] = repo.Party{Name: "centre", Keys: root, Min: 1}
+		tx.Root().Classes[0].Roles[1] = repo.ReleaseRole{Party: "centre", Role: "centre-agent", Keys: repo.Keys{Keys: release}}
+		return nil
+	}))
+	after, err := r.Pin(t.Context())
+	noErr(t, err)
+	got, err := r.Pins(t.Context())
+	noErr(t, err)
+	if !slices.EqualFunc(got, [][]byte{before, after}, bytes.Equal) {
+		t.Errorf("%d pins, want 2: %s", len(got), got)
+	}
+	// The handle of a party whose identity was not changed yet names what is wrong.
+	if _, err := w.Open().Pins(t.Context()); err == nil || !strings.Contains(err.Error(), `root v2 has no party "review"`) {
+		t.Error(err)
 	}
 }

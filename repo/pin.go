@@ -45,17 +45,18 @@ func (r *Repo) Pin(ctx context.Context) (_ []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.pin(p.root, r.now())
+	return r.pin(p.root, r.cfg.Review, r.now())
 }
 
-// pin builds the pin of a root, with the locations that are in use at that time.
-func (r *Repo) pin(root *tuf.Root, at time.Time) ([]byte, error) {
+// pin builds the pin of a root with a reviewing party, with the locations that are in use
+// at that time.
+func (r *Repo) pin(root *tuf.Root, review string, at time.Time) ([]byte, error) {
 	layout := rootOf(root)
-	i := slices.IndexFunc(layout.Parties, func(x Party) bool { return x.Name == r.cfg.Review })
+	i := slices.IndexFunc(layout.Parties, func(x Party) bool { return x.Name == review })
 	if i < 0 {
-		return nil, fmt.Errorf("repo: the root has no party %q", r.cfg.Review)
+		return nil, fmt.Errorf("repo: root v%d has no party %q", root.Version(), review)
 	}
-	out := pinJSON{Schema: 1, RepoID: layout.RepoID, Root: root.Bytes(), Review: pinReview{Party: r.cfg.Review, Min: layout.Parties[i].Min}}
+	out := pinJSON{Schema: 1, RepoID: layout.RepoID, Root: root.Bytes(), Review: pinReview{Party: review, Min: layout.Parties[i].Min}}
 	for _, k := range layout.Parties[i].Keys {
 		j := pinKey{Type: k.Type, Scheme: k.Scheme}
 		j.Value.Public = k.Public

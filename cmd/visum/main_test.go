@@ -27,6 +27,7 @@ import (
 
 	"github.com/visum-dev/visum/internal/githost"
 	"github.com/visum-dev/visum/internal/kmshost"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
@@ -119,6 +120,7 @@ func webServer(e *testscript.Env) error {
 // The scripts read like pages of a manual: each shows commands and what they answer.
 func TestScripts(t *testing.T) {
 	params := testscript.Params{Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
+		Condition: func(cond string) (bool, error) { return cond == "long" && rawtuf.Long, nil },
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("GORACE", os.Getenv("GORACE"))

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -170,7 +171,8 @@ func (a *app) newMove(s *site, x *moveNewFlags) (*relocate.Move, error) {
 	return m, nil
 }
 
-// newKeys returns the keys of the acting party that the newest root does not have.
+// newKeys returns the keys of the acting party that the newest root does not have. Of the
+// key ring, they are those that no root had: keys that were rotated out are not new.
 func (a *app) newKeys(s *site, document string) (*partyKeys, error) {
 	var ring *partyKeys
 	var err error
@@ -192,6 +194,11 @@ func (a *app) newKeys(s *site, document string) (*partyKeys, error) {
 		return nil, err
 	}
 	used := usedKeys(chain[len(chain)-1])
+	if document == "" {
+		for _, root := range chain {
+			maps.Copy(used, usedKeys(root))
+		}
+	}
 	fresh := &partyKeys{Version: 1, Party: ring.Party}
 	for _, k := range ring.Keys {
 		if !used[k.parsed.ID()] {
