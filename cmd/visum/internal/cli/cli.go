@@ -10,10 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/visum-dev/visum/client"
 	"github.com/visum-dev/visum/repo"
@@ -132,45 +129,4 @@ func (a *app) printFound(found bool, v any, lines ...string) error {
 func (a *app) note(format string, args ...any) {
 	a.bar.clear()
 	fmt.Fprintf(a.Err, format+"\n", args...)
-}
-
-// confirm asks a question on the terminal. --yes answers it.
-func (a *app) confirm(question string) error {
-	if a.yes {
-		return nil
-	}
-	if !a.terminal() {
-		return usage("%s: there is no terminal to ask; --yes answers it", question)
-	}
-	a.bar.clear()
-	fmt.Fprintf(a.Err, "%s [y/N] ", question)
-	answer, err := a.line()
-	if err != nil {
-		return err
-	}
-	if answer != "y" && answer != "yes" {
-		return errors.New("nothing was changed")
-	}
-	return nil
-}
-
-func (a *app) terminal() bool { return a.In != nil && term.IsTerminal(int(a.In.Fd())) }
-
-// line reads one line of at most 4 kB from standard input.
-func (a *app) line() (string, error) {
-	var out []byte
-	for b := make([]byte, 1); len(out) < 4096; {
-		n, err := a.In.Read(b)
-		if n == 1 && b[0] == '\n' {
-			break
-		}
-		out = append(out, b[:n]...)
-		if err == io.EOF && len(out) > 0 {
-			break
-		}
-		if err != nil {
-			return "", err
-		}
-	}
-	return strings.TrimSpace(string(out)), nil
 }

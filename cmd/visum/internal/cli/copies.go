@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
@@ -25,7 +26,7 @@ type locationConfig struct {
 // roots only after a new root or recovery.
 func (s *site) Publish(ctx context.Context, d *repo.Draft) error {
 	if err := s.Repo.Publish(ctx, d); err != nil {
-		return err
+		return s.interrupted(ctx, d, err)
 	}
 	return s.published(func(s *site) error {
 		return s.writeCopies(ctx, d.File("root") != nil || d.File("recovery statement") != nil)
@@ -113,4 +114,24 @@ func (s *site) writeCopies(ctx context.Context, roots bool) error {
 		return nil
 	}
 	return s.copyTo(ctx, s, roots)
+}
+
+// interrupted says of a publish that was interrupted whether it came into force.
+func (s *site) interrupted(ctx context.Context, d *repo.Draft, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	if s.outer != nil { // what a batch wrote is not in force before its end
+		s = s.outer
+	}
+	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	switch _, now := s.NewTargets(look, d); {
+	case errors.Is(now, repo.ErrPublished):
+		return errors.New("interrupted: the change is published; next: visum renew, which completes copies at other locations")
+	case now == nil:
+		return errors.New("interrupted: nothing is published")
+	default:
+		return fmt.Errorf("interrupted, and whether the change is published is not known: %w; next: visum status", now)
+	}
 }

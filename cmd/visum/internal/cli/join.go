@@ -156,15 +156,6 @@ nothing: it takes a root that all others have signed.`,
 	return cmd
 }
 
-// ask asks for a line on the terminal.
-func (a *app) ask(what string) (string, error) {
-	if !a.terminal() {
-		return "", usage("there is no terminal to ask for the %s", what)
-	}
-	fmt.Fprintf(a.Err, "%s: ", what)
-	return a.line()
-}
-
 func (a *app) charterCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "charter", Short: "Show the root as a document, and change it by an edited one"}
 	show := &cobra.Command{Use: "show", Short: "Print the newest root as a charter document", Args: cobra.NoArgs,

@@ -13,7 +13,6 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/config"
-	"golang.org/x/term"
 
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
@@ -409,10 +408,7 @@ func (a *app) passphrase(_ context.Context, uri string) ([]byte, error) {
 	if !a.terminal() {
 		return nil, usage("%s: there is no terminal to ask for its passphrase; --passphrase-file names a file with it", text.Quote(uri))
 	}
-	a.bar.clear()
-	fmt.Fprintf(a.Err, "passphrase of %s: ", text.Quote(uri))
-	defer fmt.Fprintln(a.Err)
-	data, err := term.ReadPassword(int(a.In.Fd()))
+	data, err := a.secret(fmt.Sprintf("passphrase of %s: ", text.Quote(uri)))
 	if err == nil && len(data) == 0 {
 		err = errors.New("no passphrase was given")
 	}

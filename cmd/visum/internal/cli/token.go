@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/term"
-
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/repo/keys/pkcs11"
@@ -74,9 +72,7 @@ func (a *app) tokenPIN(_ context.Context, t pkcs11.Token) ([]byte, error) {
 	case t.PINCountLow:
 		warning = " (the last one was wrong)"
 	}
-	fmt.Fprintf(a.Err, "token PIN of %s, serial %s%s: ", text.Quote(t.Label), text.Name(t.Serial), warning)
-	defer fmt.Fprintln(a.Err)
-	return term.ReadPassword(int(a.In.Fd()))
+	return a.secret(fmt.Sprintf("token PIN of %s, serial %s%s: ", text.Quote(t.Label), text.Name(t.Serial), warning))
 }
 
 // tokenLine is a token in the output.
@@ -221,15 +217,7 @@ func (a *app) chooseKey(uri string) (string, error) {
 		return "", errors.New(strings.Join(append([]string{none}, lines...), "; "))
 	}
 	if len(usable) == 1 && a.terminal() && !a.json {
-		fmt.Fprintf(a.Err, "%s\nUse it? [y/N] ", strings.Join(lines, "\n"))
-		answer, err := a.line()
-		if err != nil {
-			return "", err
-		}
-		if answer != "y" && answer != "yes" {
-			return "", errors.New("nothing was changed")
-		}
-		return usable[0], nil
+		return usable[0], a.agree(strings.Join(lines, "\n") + "\nUse it?")
 	}
 	if err := a.print(out, lines...); err != nil {
 		return "", err
