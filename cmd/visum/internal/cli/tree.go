@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -39,10 +40,27 @@ func Main(ctx context.Context, p *Process) int {
 	return statusOf(err)
 }
 
+// version is what the build recorded: the version of the module, the revision if there is
+// one, and the version of Go.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "of an unknown build"
+	}
+	out := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			out += " " + s.Value
+		}
+	}
+	return out + " " + info.GoVersion
+}
+
 // root is the command tree.
 func (a *app) root() *cobra.Command {
-	cmd := &cobra.Command{Use: "visum", Short: "Repositories of signed software updates", SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
+	cmd := &cobra.Command{Use: "visum", Short: "Repositories of signed software updates", SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2, Version: version(),
 		Long: "visum makes, signs, approves, publishes and verifies releases of a repository of signed\nsoftware updates. docs/tool.md explains the configuration and the first steps."}
+	cmd.SetVersionTemplate("visum {{.Version}}\n")
 	f := cmd.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "print one JSON object instead of text")
 	f.StringVar(&a.identity, "identity", "", "identity file (default: visum/identity.toml in the user's configuration folder, or VISUM_IDENTITY)")
