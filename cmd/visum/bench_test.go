@@ -35,7 +35,7 @@ func BenchmarkStart(b *testing.B) {
 }
 
 // A release of 300 MB is added to a directory and published. The other way is to copy the
-// file there with its bytes on disk, which nobody has signed.
+// file there, with its bytes on disk, and to sign nothing.
 func BenchmarkAdd(b *testing.B) {
 	const size = 300 << 20
 	dir := b.TempDir()

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // maxCircle is how many files of a package may refer to each other in a circle.
@@ -23,6 +25,7 @@ const maxCircle = 7
 // Files of a package have an order: a file refers to declarations of files below it,
 // and circles are small. Otherwise a reader of one file has to read all of them.
 func TestCirclesOfFiles(t *testing.T) {
+	rawtuf.Sequential(t)
 	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,GoFiles,Export,DepOnly", module+"/...")
 	out, err := cmd.Output()
 	if err != nil {

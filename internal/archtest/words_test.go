@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // refusedWords are words and phrases in whose place the glossary (docs/glossary.md) and
@@ -23,6 +25,7 @@ var refusedWords = regexp.MustCompile(`(?i)\b(` + strings.Join([]string{
 // A TUF engineer who has never seen the project understands every comment, message and
 // page: they use the terms of the field.
 func TestPlainWords(t *testing.T) {
+	rawtuf.Sequential(t)
 	out, err := exec.Command("git", "-C", "../..", "ls-files", "*.go", "*.md").Output()
 	if err != nil {
 		t.Skip("not in a git checkout")

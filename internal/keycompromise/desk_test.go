@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/internal/layout"
+	"github.com/visum-dev/visum/internal/rawtuf"
 	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
@@ -385,6 +386,7 @@ func deskRows() (out []struct {
 // version, whatever keys are compromised and although the attacker controls all their
 // input. go test -update writes the table.
 func TestSigningDesk(t *testing.T) {
+	rawtuf.Sequential(t)
 	data, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)

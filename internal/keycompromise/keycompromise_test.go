@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 var update = flag.Bool("update", false, "write the table into the document")
@@ -87,6 +89,7 @@ const document = "../../docs/key-compromise.md"
 // compromised in turn. The document states exactly what an attacker with these keys can
 // make a client accept; go test -update writes it.
 func TestTheft(t *testing.T) {
+	rawtuf.Sequential(t)
 	data, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)

@@ -71,6 +71,7 @@ func TestStepsAreIdempotent(t *testing.T) {
 // In each phase only the next step is available, and only from its date on.
 func TestStepsInOrder(t *testing.T) {
 	t.Parallel()
+	rawtuf.Sequential(t)
 	w := repotest.NewMoving(t)
 	type steps = map[string]error // nil: allowed
 	check := func(want steps) {
@@ -131,6 +132,7 @@ func TestAnotherMove(t *testing.T) {
 
 func TestAbort(t *testing.T) {
 	t.Parallel()
+	rawtuf.Sequential(t)
 	abort := func(w *repotest.Moving, names []string) {
 		w.Publish(w.Repo(names...), func(r *repo.Repo) (*repo.Draft, error) { return w.Move.Abort(t.Context(), r) })
 	}
@@ -157,6 +159,7 @@ func TestAbort(t *testing.T) {
 
 func TestEmergency(t *testing.T) {
 	t.Parallel()
+	rawtuf.Sequential(t)
 	for name, before := range map[string]func(*repotest.Moving){"planned": func(*repotest.Moving) {}, "announced": (*repotest.Moving).Announce, "cut over": func(w *repotest.Moving) { w.Announce(); w.CutOver() }} {
 		w := repotest.NewMoving(t)
 		before(w)
@@ -220,6 +223,7 @@ func TestPlan(t *testing.T) {
 // An impossible move is refused before its first step, with a reason.
 func TestImpossiblePlans(t *testing.T) {
 	t.Parallel()
+	rawtuf.Sequential(t)
 	for name, x := range map[string]struct {
 		change func(*relocate.Move)
 		want   error
@@ -277,6 +281,7 @@ func TestImpossiblePlans(t *testing.T) {
 
 func TestTombstone(t *testing.T) {
 	t.Parallel()
+	rawtuf.Sequential(t)
 	w := repotest.NewMoving(t)
 	w.Announce()
 	w.CutOver()

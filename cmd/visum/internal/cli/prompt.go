@@ -15,7 +15,7 @@ var errInterrupted = errors.New("interrupted at a question")
 // terminal reports whether a person can be asked.
 func (a *app) terminal() bool { return a.In != nil && term.IsTerminal(int(a.In.Fd())) }
 
-// confirm asks whether to go on.
+// confirm asks before a change. --yes answers it.
 func (a *app) confirm(question string) error {
 	if a.yes {
 		return nil
