@@ -16,7 +16,7 @@ import (
 
 func (a *app) addCommand() *cobra.Command {
 	var rel tuf.Release
-	var source, notes, rollout, take, wait string
+	var source, notes, rollout, take, id, wait string
 	var approve bool
 	var flags changeFlags
 	cmd := &cobra.Command{Use: "add FILE...|DIST", Short: "Add a release", Args: cobra.MinimumNArgs(1),
@@ -44,7 +44,7 @@ that needs the lowest processor is taken.`,
 			var files []releaseFile
 			if dist {
 				var left []string
-				if files, left, err = distFiles(filepath.Clean(args[0]), take, rel); err == nil {
+				if files, left, err = distFiles(filepath.Clean(args[0]), take, id, rel); err == nil {
 					a.note("%s", takenLine(files, left))
 				}
 			} else if rel.Product == "" || rel.Version == "" {
@@ -102,6 +102,7 @@ that needs the lowest processor is taken.`,
 	f.StringVar(&source, "source", "", "source code, as URI@REVISION")
 	f.StringVar(&rollout, "rollout", "", "share of the machines that get the release, such as 10%; without it all do")
 	f.StringVar(&take, "take", "binary", "of the output folder of goreleaser: binary or archive")
+	f.StringVar(&id, "id", "", "of the output folder of goreleaser: the artifacts of this build or archive")
 	f.BoolVar(&approve, "approve", false, "approve with the keys of the other parties in the identity file too")
 	waitFlag(cmd, &wait)
 	a.changeFlags(cmd, &flags)

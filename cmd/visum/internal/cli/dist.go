@@ -24,6 +24,9 @@ type artifact struct {
 	GOARCH  string `json:"goarch"` // all: a universal binary
 	GOARM   string `json:"goarm"`
 	GOAMD64 string `json:"goamd64"`
+	Extra   struct {
+		ID string // of the build, or of the archive
+	} `json:"extra"`
 }
 
 // distMetadata is metadata.json of goreleaser.
@@ -60,8 +63,9 @@ func readDist(path string, v any) error {
 }
 
 // distFiles are the files of a release in the output folder of goreleaser, and what was
-// left out. Fields of rel that are empty are taken from its metadata.
-func distFiles(dist, take string, rel tuf.Release) (files []releaseFile, left []string, err error) {
+// left out. take is the type of artifacts, and id that of their build or archive; "" for
+// any. Fields of rel that are empty are taken from its metadata.
+func distFiles(dist, take, id string, rel tuf.Release) (files []releaseFile, left []string, err error) {
 	var all []artifact
 	var meta distMetadata
 	if err := readDist(filepath.Join(dist, "artifacts.json"), &all); err != nil {
@@ -83,7 +87,7 @@ func distFiles(dist, take string, rel tuf.Release) (files []releaseFile, left []
 	}
 	chosen := map[string]artifact{} // by platform
 	for _, x := range all {
-		if x.Type != want || x.GOOS == "" {
+		if x.Type != want || x.GOOS == "" || id != "" && x.Extra.ID != id {
 			left = append(left, x.Name)
 			continue
 		}
@@ -98,12 +102,16 @@ func distFiles(dist, take string, rel tuf.Release) (files []releaseFile, left []
 			case !there || x.below(have):
 				chosen[platform] = x
 			case !have.below(x):
-				return nil, nil, usage("%s: two artifacts for %s: %s and %s", text.Name(dist), platform, text.Name(have.Name), text.Name(x.Name))
+				return nil, nil, usage("%s: two artifacts for %s: %s and %s; choose one with --id %s or --id %s", text.Name(dist), platform, text.Name(have.Name), text.Name(x.Name), text.Name(have.Extra.ID), text.Name(x.Extra.ID))
 			}
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, nil, usage("%s has no artifact of type %s", text.Name(dist), want)
+		of := ""
+		if id != "" {
+			of = " with id " + text.Name(id)
+		}
+		return nil, nil, usage("%s has no artifact of type %s%s", text.Name(dist), want, of)
 	}
 	for platform, x := range chosen {
 		f := releaseFile{rel: rel}
