@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/visum-dev/visum/internal/durable"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/diff"
@@ -82,7 +81,7 @@ func (a *app) finish(s *site, d *repo.Draft, c changeFlags, added []string) erro
 			return err
 		}
 		return s.published(func(*site) error { // the files that the draft lists are visible
-			if err := saveDraft(d, c.out); err != nil {
+			if err := d.Save(c.out); err != nil {
 				return err
 			}
 			out.Draft = c.out
@@ -176,15 +175,6 @@ func (a *app) waitingFor(s *site, paths []string) ([]string, error) {
 		}
 	})
 	return out, err
-}
-
-// saveDraft writes a draft to a file and nothing else.
-func saveDraft(d *repo.Draft, path string) error {
-	data, err := d.Bytes()
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(path, data, 0o644)
 }
 
 // reopened returns a draft as another handle reads it, with the rules of its ledger.

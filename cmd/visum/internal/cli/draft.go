@@ -67,7 +67,7 @@ func (a *app) draftCommand() *cobra.Command {
 					return fmt.Errorf("%s: %w", text.Name(path), err)
 				}
 			}
-			if err := saveDraft(d, args[0]); err != nil {
+			if err := d.Save(args[0]); err != nil {
 				return err
 			}
 			return a.print(change{Missing: d.Missing(), Draft: args[0], Digest: d.Digest()}, a.afterSigning(d, args[0])...)
@@ -150,7 +150,7 @@ func (a *app) signDraft(path, digest string) error {
 	if signed == 0 {
 		return fmt.Errorf("%w: none of the identity's keys", repo.ErrNoPart)
 	}
-	if err := saveDraft(d, path); err != nil {
+	if err := d.Save(path); err != nil {
 		return err
 	}
 	return a.print(change{Changes: changes, Missing: d.Missing(), Draft: path, Digest: d.Digest()}, a.afterSigning(d, path)...)
@@ -267,7 +267,7 @@ func (a *app) draftAttachCommand() *cobra.Command {
 			if err := d.AddSignature(args[1], id, sig); err != nil {
 				return err
 			}
-			if err := saveDraft(d, args[0]); err != nil {
+			if err := d.Save(args[0]); err != nil {
 				return err
 			}
 			return a.print(change{Missing: d.Missing(), Draft: args[0], Digest: d.Digest()}, a.afterSigning(d, args[0])...)

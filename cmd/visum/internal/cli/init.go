@@ -156,7 +156,7 @@ func (a *app) initDraft(x *initFlags, folder string) error {
 			return err
 		}
 	}
-	if err := a.enter(id, &entry, func() error { return saveDraft(d, x.out) }); err != nil {
+	if err := a.enter(id, &entry, func() error { return d.Save(x.out) }); err != nil {
 		return err
 	}
 	if err := writeTOML(folder, x.folder(root.RepoID)); err != nil {

@@ -137,7 +137,7 @@ nothing: it takes a root that all others have signed.`,
 					return fmt.Errorf("none of the keys of %s in the key ring has a part in it: %w", text.Name(party), err)
 				}
 			}
-			if err := a.enter(id, &entry, func() error { return saveDraft(d, args[0]) }); err != nil {
+			if err := a.enter(id, &entry, func() error { return d.Save(args[0]) }); err != nil {
 				return err
 			}
 			folder := filepath.Join(a.folder, folderFile)
