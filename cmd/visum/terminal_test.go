@@ -77,11 +77,12 @@ func (s *screen) keys(keys ...string) {
 	}
 }
 
-// begin clears the screen and types a command.
+// begin clears the screen, so that it shows nothing of the last command, and types one.
 func (s *screen) begin(command string) {
 	s.t.Helper()
 	s.n++
-	s.keys("-l", fmt.Sprintf(`clear; %s; echo "status $? of %d"`, command, s.n))
+	s.keys("-R")
+	s.keys("-l", fmt.Sprintf(`%s; echo "status $? of %d"`, command, s.n))
 	s.keys("Enter")
 }
 
