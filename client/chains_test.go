@@ -72,7 +72,7 @@ func (h holders) write(r *rawtuf.Repo) {
 // counts enough signatures for the root before and for itself.
 func TestRandomChains(t *testing.T) {
 	t.Parallel()
-	seed, chains := seedOf(t), uint64(100)
+	seed, chains := seedOf(t), uint64(60)
 	if rawtuf.Long {
 		chains = 5_000
 	}

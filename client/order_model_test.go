@@ -80,7 +80,7 @@ func oracle(items []item, q question) (answer []int, known bool) {
 // Small sets of releases against the rules in their simplest form.
 func TestLatestFollowsTheRules(t *testing.T) {
 	t.Parallel()
-	rounds := 80
+	rounds := 50
 	switch {
 	case rawtuf.Long:
 		rounds = 2_000

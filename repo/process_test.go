@@ -259,7 +259,7 @@ func TestKilledProcess(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			step := 3
+			step := 5
 			switch {
 			case testing.Short():
 				step = 4

@@ -261,12 +261,16 @@ func TestPruneRace(t *testing.T) {
 	again := func(err error) bool {
 		return errors.Is(err, repo.ErrConflict) || errors.Is(err, tuf.ErrExpired)
 	}
+	rounds := 20
+	if rawtuf.Long {
+		rounds = 60
+	}
 	var all, publishing sync.WaitGroup
 	done := make(chan struct{})
 	for who := range 2 {
 		r := open()
 		publishing.Go(func() {
-			for i := range 30 {
+			for i := range rounds {
 				mu.Lock()
 				now = now.Add(20 * time.Minute)
 				mu.Unlock()

@@ -78,8 +78,8 @@ func secretIn(t *testing.T, dir, pin string, except ...string) (found []string) 
 // The same script runs with the tool that loads modules itself, and with the static one
 // that starts visum-pkcs11.
 func TestTokens(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs hundreds of processes; not with -short")
+	if !rawtuf.Long {
+		t.Skip("runs hundreds of processes; set VISUM_LONG=1")
 	}
 	rawtuf.Program(t, "softhsm2-util", "Debian's softhsm2")
 	rawtuf.Program(t, "pkcs11-tool", "Debian's opensc")
@@ -97,9 +97,6 @@ func TestTokens(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			var bin string
 			if x.name == "static" {
-				if !rawtuf.Long {
-					t.Skip("builds two programs; set VISUM_LONG=1")
-				}
 				bin = buildStatic(t)
 			} else if !pkcs11.Linked {
 				t.Skip("these tests were built without cgo")

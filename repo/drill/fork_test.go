@@ -16,6 +16,9 @@ import (
 // A root that heals a fork is also rehearsed with clients of the other branch.
 func TestForkIsRehearsed(t *testing.T) {
 	t.Parallel()
+	if !rawtuf.Long {
+		t.Skip("rehearses several forks; set VISUM_LONG=1")
+	}
 	keys := slices.Concat(repotest.OldKeys, repotest.ReviewKeys)
 	staged := func(fn func(*repo.Tx) error) func(*repo.Repo) (*repo.Draft, error) {
 		return func(r *repo.Repo) (*repo.Draft, error) { return r.Stage(context.Background(), fn) }

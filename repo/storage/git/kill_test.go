@@ -110,7 +110,7 @@ func TestKilled(t *testing.T) {
 		t.Run(when, func(t *testing.T) {
 			t.Parallel()
 			ready := prepare(t)
-			step := 2
+			step := 4
 			if rawtuf.Long {
 				step = 1
 			}
