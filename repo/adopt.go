@@ -28,16 +28,12 @@ func (r *Repo) Adopt(ctx context.Context, digest string) error {
 	if err != nil {
 		return err
 	}
-	have, err := r.adoptDigest(ctx, p)
-	if err != nil {
-		return err
-	}
-	if have != digest {
-		return fmt.Errorf("repo: %w: the published metadata has digest %s, want %s", ErrOtherDraft, have, text.Quote(digest))
-	}
 	roles, err := r.ownRoles(ctx, p)
 	if err != nil {
 		return err
+	}
+	if have := digestOf(p, roles); have != digest {
+		return fmt.Errorf("repo: %w: the published metadata has digest %s, want %s", ErrOtherDraft, have, text.Quote(digest))
 	}
 	return r.change(ctx, p.root.Charter().RepoID(), func(b *book) error {
 		if !b.empty() {
@@ -87,15 +83,20 @@ func (r *Repo) AdoptDigest(ctx context.Context) (string, error) {
 }
 
 func (r *Repo) adoptDigest(ctx context.Context, p *present) (string, error) {
-	parts := []string{"visum ledger", p.root.Charter().RepoID(), fmt.Sprint(p.root.Version()), p.root.SHA256()}
 	roles, err := r.ownRoles(ctx, p)
 	if err != nil {
 		return "", err
 	}
+	return digestOf(p, roles), nil
+}
+
+// digestOf is the digest of the newest root and of the own roles.
+func digestOf(p *present, roles []ownRole) string {
+	parts := []string{"visum ledger", p.root.Charter().RepoID(), fmt.Sprint(p.root.Version()), p.root.SHA256()}
 	for _, x := range roles {
 		parts = append(parts, x.role, fmt.Sprint(x.version), metafile.SHA256(x.signed))
 	}
-	return fingerprint.New(parts...), nil
+	return fingerprint.New(parts...)
 }
 
 // ownRole is a published role with its signed part.

@@ -80,9 +80,7 @@ func (r *Repo) LedgerInfo(ctx context.Context) (*LedgerInfo, error) {
 		return nil, err
 	}
 	out := b.info()
-	if out.Digest, err = r.adoptDigest(ctx, p); err != nil {
-		return nil, err
-	}
+	out.Digest = digestOf(p, roles)
 	out.Current = out.Root.SHA256 == p.root.SHA256()
 	for _, x := range roles {
 		sum := metafile.SHA256(x.signed)

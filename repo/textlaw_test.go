@@ -156,7 +156,7 @@ func TestDraftTextLaw(t *testing.T) {
 		}
 		say("Publish", w.Copy().Open().Publish(t.Context(), evil))
 	})
-	if n < 500 || opened < 50 {
+	if n < 500 || opened < 100 {
 		t.Errorf("%d variants, %d opened", n, opened)
 	}
 }

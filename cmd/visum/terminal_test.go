@@ -98,6 +98,13 @@ func (s *screen) ends(status int) string {
 	return got
 }
 
+// run runs a command that must succeed.
+func (s *screen) run(command string) {
+	s.t.Helper()
+	s.begin(command)
+	s.ends(0)
+}
+
 // treeSum is a hash of all files below a directory, but ledgers, which record what was
 // read, and targets, which no role lists yet.
 func treeSum(t *testing.T, dir string) string {
@@ -127,18 +134,13 @@ func TestInterruptedQuestion(t *testing.T) {
 	dir := t.TempDir()
 	rawtuf.NoErr(t, os.WriteFile(filepath.Join(dir, "kestrel"), []byte("kestrel 1.0\n"), 0o600))
 	s := newScreen(t, dir, "VISUM_IDENTITY="+filepath.Join(dir, "d", "identity.toml"))
-	do := func(command string) {
-		t.Helper()
-		s.begin(command)
-		s.ends(0)
-	}
-	do("visum dev d --product kestrel --serve=false >/dev/null")
-	do("visum -C d --as vendor add kestrel --product kestrel --version 1.0.0 --platform any -o 1.draft >/dev/null")
-	do("mkdir v r empty; export VISUM_IDENTITY=identity.toml")
-	do("cd r; for k in root release; do visum key new $k --unsafe-plain --for \"review $k\"; done >/dev/null; visum key pub --party review >../v/review.keys; cd ..")
-	do("cd v; for k in root release online; do visum key new $k --unsafe-plain --for \"vendor $k\"; done >/dev/null; cd ..")
-	do("cd v; visum init --product x --repo repository --url https://a.example/ --roots-url https://b.example/ --keys review.keys --renews hand -o ../root1.draft 2>/dev/null >/dev/null; cd ..")
-	do("export VISUM_IDENTITY=$PWD/d/identity.toml")
+	s.run("visum dev d --product kestrel --serve=false >/dev/null")
+	s.run("visum -C d --as vendor add kestrel --product kestrel --version 1.0.0 --platform any -o 1.draft >/dev/null")
+	s.run("mkdir v r empty; export VISUM_IDENTITY=identity.toml")
+	s.run("cd r; for k in root release; do visum key new $k --unsafe-plain --for \"review $k\"; done >/dev/null; visum key pub --party review >../v/review.keys; cd ..")
+	s.run("cd v; for k in root release online; do visum key new $k --unsafe-plain --for \"vendor $k\"; done >/dev/null; cd ..")
+	s.run("cd v; visum init --product x --repo repository --url https://a.example/ --roots-url https://b.example/ --keys review.keys --renews hand -o ../root1.draft 2>/dev/null >/dev/null; cd ..")
+	s.run("export VISUM_IDENTITY=$PWD/d/identity.toml")
 	for name, x := range map[string]struct {
 		command string
 		before  []string // questions that are answered, and the answers
@@ -167,8 +169,7 @@ func TestInterruptedQuestion(t *testing.T) {
 				t.Errorf("says not what happened:\n%s", got)
 			}
 			if strings.Contains(x.command, "cd empty") {
-				s.begin("cd ..")
-				s.ends(0)
+				s.run("cd ..")
 			}
 			if treeSum(t, dir) != was {
 				t.Error("files have changed")
@@ -229,13 +230,8 @@ func TestInterruptedUpload(t *testing.T) {
 	rawtuf.NoErr(t, os.WriteFile(filepath.Join(dir, "kestrel"), make([]byte, 100<<20), 0o600))
 	s := newScreen(t, dir, "VISUM_IDENTITY="+filepath.Join(dir, "d", "identity.toml"), "AWS_ACCESS_KEY_ID=A", "AWS_SECRET_ACCESS_KEY=not a secret",
 		"BUCKET="+bucket)
-	do := func(command string) {
-		t.Helper()
-		s.begin(command)
-		s.ends(0)
-	}
-	do("visum dev d --product kestrel --serve=false >/dev/null")
-	do(`visum clone d/repository "$BUCKET" --pin d/pin.json --unsafe-loopback >/dev/null`)
+	s.run("visum dev d --product kestrel --serve=false >/dev/null")
+	s.run(`visum clone d/repository "$BUCKET" --pin d/pin.json --unsafe-loopback >/dev/null`)
 	config, err := os.ReadFile(filepath.Join(dir, "d", "visum.toml"))
 	rawtuf.NoErr(t, err)
 	config = bytes.Replace(config, []byte(`storage = "repository"`), []byte(`storage = "`+bucket+`"`), 1)
@@ -264,5 +260,5 @@ func TestInterruptedUpload(t *testing.T) {
 	if got := s.ends(0); strings.Contains(got, "[#") || !strings.Contains(got, "NOT OFFERED yet: waits for review") {
 		t.Errorf("again:\n%s", got)
 	}
-	do("visum -C d --as vendor fsck >/dev/null")
+	s.run("visum -C d --as vendor fsck >/dev/null")
 }
