@@ -58,7 +58,7 @@ func killedAfter(writes int) (out []int) {
 		if raced && !rawtuf.Long && n%4 != 0 {
 			continue // the race detector sees the same code, and is slow
 		}
-		if !rawtuf.Long && n > 4 && n != 200 && n%5 != 0 {
+		if !rawtuf.Long && n > 3 && n != 200 && n%8 != 0 {
 			continue
 		}
 		if writes < 40 || n == 200 || rawtuf.Long && n%50 == 0 {

@@ -132,6 +132,7 @@ func TestRegularRootCancelsRecovery(t *testing.T) {
 // A search counts only if two operators report that there is no regular root, and serve
 // the same statement. Configured sources are not operators.
 func TestRecoveryNeedsTwoOperators(t *testing.T) {
+	t.Parallel()
 	none := func(suffix string) answer { return status(404, suffix, nil) }
 	for name, tt := range map[string]struct {
 		does  answer

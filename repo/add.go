@@ -79,7 +79,7 @@ func (tx *Tx) Add(party, target string, file io.ReadSeeker, rel *tuf.Release) er
 	}
 	// The stored bytes must be the hashed ones, even if the file changes in between.
 	again := sha256.New()
-	if err := tx.repo.storage.Create(tx.ctx, layout.TargetName(target, hex.EncodeToString(sum)), io.TeeReader(&sameFile{counted, again, sum}, again)); err != nil {
+	if err := tx.repo.storage.Create(storage.WithProgress(tx.ctx, tx.repo.progress), layout.TargetName(target, hex.EncodeToString(sum)), io.TeeReader(&sameFile{counted, again, sum}, again)); err != nil {
 		return fmt.Errorf("repo: %s: %w", text.Name(target), err)
 	}
 	return tx.list(roles, target, entry)

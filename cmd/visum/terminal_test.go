@@ -225,6 +225,7 @@ func TestInterruptedUpload(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it is interrupted
 	server.Start()
 	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(store.steps) }) // of a request that was not interrupted
 	bucket := "s3://updates/kestrel?region=eu-central-1&endpoint=" + server.URL
 	dir := t.TempDir()
 	rawtuf.NoErr(t, os.WriteFile(filepath.Join(dir, "kestrel"), make([]byte, 100<<20), 0o600))

@@ -244,19 +244,26 @@ func (r *Repo) Charter() Doc { return At(r.Root, "x-visum") }
 // Sign returns the metadata file of a signed part, signed by the named keys.
 func (r *Repo) Sign(signed Doc, names ...string) []byte {
 	sigs := []any{}
+	msg := canonical(signed) // once: it takes longer than the signatures
 	for _, n := range names {
 		id, _ := r.KeyDoc(n)
-		sigs = append(sigs, Doc{"keyid": id, "sig": hex.EncodeToString(r.Signature(signed, n))})
+		sigs = append(sigs, Doc{"keyid": id, "sig": hex.EncodeToString(r.signature(msg, n))})
 	}
 	return Marshal(Doc{"signatures": sigs, "signed": signed})
 }
 
 // Signature signs the canonical form of v with one key.
-func (r *Repo) Signature(v any, name string) []byte {
+func (r *Repo) Signature(v any, name string) []byte { return r.signature(canonical(v), name) }
+
+func canonical(v any) []byte {
 	msg, err := cjson.EncodeCanonical(v)
 	if err != nil {
 		panic(err)
 	}
+	return msg
+}
+
+func (r *Repo) signature(msg []byte, name string) []byte {
 	var opts crypto.SignerOpts = crypto.Hash(0)
 	switch p := r.Key(name).Public().(type) {
 	case *ecdsa.PublicKey:

@@ -197,6 +197,22 @@ type Progress struct {
 	Files int    // files completed in this call
 }
 
+type progressKey struct{}
+
+// WithProgress returns a context for Create. A storage that must read a file completely
+// before it can send it reports the sending to fn, with the size of the file as Total, in
+// the goroutine of the call. With others, what was read of the file shows the progress.
+func WithProgress(ctx context.Context, fn func(Progress)) context.Context {
+	return context.WithValue(ctx, progressKey{}, fn)
+}
+
+// ProgressOf returns the function of [WithProgress], for implementations of storages; nil
+// if there is none.
+func ProgressOf(ctx context.Context) func(Progress) {
+	fn, _ := ctx.Value(progressKey{}).(func(Progress))
+	return fn
+}
+
 // ErrConflict: another process changed the storage during the call. The call changed
 // nothing. Read the storage again before retrying.
 var ErrConflict = errors.New("changed concurrently by another process")

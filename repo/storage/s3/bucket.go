@@ -83,12 +83,13 @@ type content struct {
 	r    io.ReaderAt
 	size int64
 	sum  [sha256.Size]byte
+	tell bool // reports how much was sent to storage.ProgressOf
 }
 
 func sumOf(data []byte) [sha256.Size]byte { return sha256.Sum256(data) }
 
 func bytesContent(data []byte) content {
-	return content{bytes.NewReader(data), int64(len(data)), sumOf(data)}
+	return content{r: bytes.NewReader(data), size: int64(len(data)), sum: sumOf(data)}
 }
 
 func encodeSum(sum [sha256.Size]byte) *string {
@@ -344,9 +345,18 @@ func (b *Bucket) put(ctx context.Context, name string, data content, c condition
 	}
 	unknown, err := b.do(ctx, data.size, func(ctx context.Context) error {
 		// The HTTP client may still read the body of an attempt that has ended.
-		in.Body = io.NewSectionReader(data.r, 0, data.size)
-		_, err := b.client.PutObject(ctx, in)
-		return err
+		body := io.NewSectionReader(data.r, 0, data.size)
+		tell := storage.ProgressOf(ctx)
+		if !data.tell || tell == nil {
+			in.Body = body
+			_, err := b.client.PutObject(ctx, in)
+			return err
+		}
+		return telling(func(n int64) { tell(storage.Progress{Path: name, Done: n, Total: data.size}) }, func(told chan<- int64, end <-chan struct{}) error {
+			in.Body = &toldReader{body, told, end}
+			_, err := b.client.PutObject(ctx, in)
+			return err
+		})
 	})
 	return b.settle(ctx, name, nonce, c, unknown, err)
 }

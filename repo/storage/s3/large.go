@@ -95,7 +95,7 @@ func (b *Bucket) createSpooled(ctx context.Context, name string, r io.Reader) er
 	if err != nil {
 		return err
 	}
-	data := content{f, size, sum}
+	data := content{r: f, size: size, sum: sum, tell: true}
 	err = b.put(ctx, name, data, ifAbsent)
 	if err == nil || ctx.Err() != nil || !errors.Is(err, errLost) && !isUnknown(err) {
 		return err
