@@ -26,7 +26,7 @@ type Product struct {
 	Keys  // empty: those of the party's role, also after it changes them
 }
 
-var productName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+var productName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
 
 // checkProductKeys checks that no other party and no root role has the product's keys.
 func (tx *Tx) checkProductKeys(party string, p Product) error {
@@ -186,7 +186,7 @@ func (tx *Tx) top(party, class string) (Class, ReleaseRole, error) {
 }
 
 func (tx *Tx) checkProduct(c Class, p Product) error {
-	if !productName.MatchString(p.Role) || names(tx.layout(), p.Role) || slices.Contains([]string{"root", "snapshot", "timestamp"}, p.Role) {
+	if len(p.Role) > 64 || !productName.MatchString(p.Role) || names(tx.layout(), p.Role) || slices.Contains([]string{"root", "snapshot", "timestamp"}, p.Role) {
 		return fmt.Errorf("repo: invalid product name %s", text.Quote(p.Role))
 	}
 	for _, x := range tx.layout().lists() {

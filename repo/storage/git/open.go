@@ -136,10 +136,10 @@ func Open(ctx context.Context, uri string, opt *Options) (_ *Branch, err error) 
 }
 
 var (
-	branchName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/+@-]{0,199}$`)
+	branchName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/+@-]*$`)
 	scpForm    = regexp.MustCompile(`^(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]+:[A-Za-z0-9_./~+@%-]+$`)
 	pathForm   = regexp.MustCompile(`^/[A-Za-z0-9_./~+@%-]*$`)
-	printable  = regexp.MustCompile(`^[!-~]{1,1000}$`)
+	printable  = regexp.MustCompile(`^[!-~]+$`)
 	helperForm = regexp.MustCompile(`^[A-Za-z0-9+.-]*::`) // git starts a program of that name
 	portForm   = regexp.MustCompile(`^[0-9]{0,5}$`)
 	hostForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)
@@ -175,7 +175,7 @@ func (b *Branch) parseURI(uri string) error {
 
 // goodBranch is stricter than git check-ref-format.
 func goodBranch(s string) bool {
-	if !branchName.MatchString(s) || strings.Contains(s, "..") || strings.Contains(s, "@{") || s == "@" || s == "HEAD" {
+	if len(s) > 200 || !branchName.MatchString(s) || strings.Contains(s, "..") || strings.Contains(s, "@{") || s == "@" || s == "HEAD" {
 		return false
 	}
 	for _, e := range strings.Split(s, "/") {
@@ -190,7 +190,7 @@ func goodBranch(s string) bool {
 // read files of this machine.
 func checkRemote(remote string, loopback, local bool) error {
 	kinds := errors.New("the remote is neither https://HOST/PATH nor ssh://USER@HOST/PATH nor USER@HOST:PATH")
-	if helperForm.MatchString(remote) || !printable.MatchString(remote) || strings.HasPrefix(remote, "-") {
+	if helperForm.MatchString(remote) || len(remote) > 1000 || !printable.MatchString(remote) || strings.HasPrefix(remote, "-") {
 		return kinds
 	}
 	scheme, _, isURL := strings.Cut(remote, "://")
@@ -215,7 +215,7 @@ func checkRemote(remote string, loopback, local bool) error {
 		return kinds
 	case err != nil && !hostForm.MatchString(u.Hostname()), !portForm.MatchString(u.Port()), !pathForm.MatchString(u.EscapedPath()), u.Path == "/":
 		return kinds
-	case u.User != nil && !branchName.MatchString(u.User.Username()):
+	case u.User != nil && (len(u.User.Username()) > 200 || !branchName.MatchString(u.User.Username())):
 		return kinds
 	case scheme == "http" && (!loopback || u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback())):
 		return errors.New("a remote with http: is neither private nor protected against changes: use https or ssh")
