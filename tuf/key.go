@@ -1,7 +1,6 @@
 package tuf
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -13,9 +12,8 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"slices"
-	"strings"
 
+	"github.com/visum-dev/visum/internal/edkey"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 )
@@ -127,7 +125,7 @@ func (k Key) cheapPublic() (crypto.PublicKey, error) {
 	switch k.Type {
 	case typeEd25519:
 		raw, err := hex.DecodeString(k.Public)
-		if err != nil || len(raw) != ed25519.PublicKeySize || k.Scheme != schemeEd25519 || isSmallOrder(raw) {
+		if err != nil || len(raw) != ed25519.PublicKeySize || k.Scheme != schemeEd25519 || edkey.SmallOrder(raw) {
 			return nil, fmt.Errorf("not a key of scheme ed25519")
 		}
 		return ed25519.PublicKey(raw), nil
@@ -178,27 +176,6 @@ func (k Key) knownKind() bool {
 func primeModulus(pub crypto.PublicKey) bool {
 	p, ok := pub.(*rsa.PublicKey)
 	return ok && p.N.ProbablyPrime(0)
-}
-
-// isSmallOrder reports whether an ed25519 key is a point of small order: for such a
-// key a signature of any message can be computed without a private key. The point
-// also has several encodings, so it would count more than once.
-func isSmallOrder(key []byte) bool {
-	y := bytes.Clone(key)
-	y[31] &= 0x7f // the sign of x
-	return slices.Contains(smallOrder, hex.EncodeToString(y))
-}
-
-// smallOrder holds the y coordinates of the points of small order, little-endian,
-// including the non-canonical encodings.
-var smallOrder = []string{
-	strings.Repeat("00", 32),                                           // order 4
-	"01" + strings.Repeat("00", 31),                                    // order 1
-	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", // order 8
-	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a", // order 8
-	"ec" + strings.Repeat("ff", 30) + "7f",                             // order 2
-	"ed" + strings.Repeat("ff", 30) + "7f",                             // 0 + p
-	"ee" + strings.Repeat("ff", 30) + "7f",                             // 1 + p
 }
 
 // parseECDSA reads PEM or the hex of an uncompressed point, which go-tuf wrote
