@@ -46,7 +46,7 @@ func (t *Tree) read(tile Tile) ([]byte, error) {
 // tileReader implements merkle.TileReader.
 type tileReader struct{ *Tree }
 
-func (r tileReader) Height() int                      { return tileHeight }
+func (r tileReader) Height() int                       { return tileHeight }
 func (r tileReader) SaveTiles([]merkle.Tile, [][]byte) {}
 func (r tileReader) ReadTiles(tiles []merkle.Tile) ([][]byte, error) {
 	out := make([][]byte, len(tiles))
