@@ -28,7 +28,7 @@
 //
 // # Dependencies
 //
-// Each dependency has a reason. Package client links flock and x/sys only.
+// Each dependency has a reason. Package client links flock, x/sys and x/mod only.
 //
 //   - github.com/theupdateframework/go-tuf/v2/metadata: the data types of TUF, for
 //     authoring in repo and for tuf/gotuf, which returns verified values as these
@@ -52,6 +52,7 @@
 //   - github.com/spf13/cobra, github.com/BurntSushi/toml, golang.org/x/term: the command
 //     tree, the configuration and the passphrases of cmd/visum.
 //   - github.com/rogpeppe/go-internal: in tests only, the scripts that run cmd/visum.
-//   - golang.org/x/tools/txtar, golang.org/x/mod/semver: in tests only, for the format
-//     of the test vectors and for a comparison of the order of versions.
+//   - golang.org/x/mod: sumdb/note and sumdb/tlog are the notes and the Merkle arithmetic
+//     of tuf/tlog. In tests, semver is compared with the order of versions.
+//   - golang.org/x/tools/txtar: in tests only, for the format of the test vectors.
 package visum

@@ -146,11 +146,13 @@ type listing struct {
 //   - each of these roles has the version that the snapshot lists, is verified with
 //     the charter's keys and has not expired;
 //   - the release fields obey [Release.Check];
-//   - no recall of these roles names the bytes, and no hold names the path.
+//   - no recall of these roles names the bytes, and no hold names the path;
+//   - where a rule of the log is enforced, s is the result of [Snapshot.Logged] or
+//     [Snapshot.Within].
 //
-// Otherwise the error wraps [ErrNoTarget] (no role lists the path),
-// [ErrNotApproved], [ErrRelease], [ErrRecalled], [ErrHeld] or [ErrExpired], or it is
-// the error of get.
+// Otherwise the error wraps [ErrNoTarget] (no role lists the path), [ErrNotApproved],
+// [ErrNotLogged], [ErrRelease], [ErrRecalled], [ErrHeld] or [ErrExpired], or it is the
+// error of get.
 //
 // A root without a charter approves nothing: see [Snapshot.UnsafeTarget].
 func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
@@ -169,6 +171,16 @@ func (s *Snapshot) Approve(path string, get Fetch) (Approved, error) {
 // party lists the content of a. err may still be set then: the target is recalled
 // or held, or its release fields are malformed and a holds the readable ones.
 func (s *Snapshot) decide(class *Class, path string, get Fetch, w *work) (a Approved, agreed bool, err error) {
+	if err := s.checkLogged(path); err != nil {
+		return Approved{}, false, err
+	}
+	if s.within != nil {
+		return s.decideWithin(class, path, get, w)
+	}
+	return s.decideOwn(class, path, get, w)
+}
+
+func (s *Snapshot) decideOwn(class *Class, path string, get Fetch, w *work) (a Approved, agreed bool, err error) {
 	list, err := s.listings(class, path, get, w)
 	if err != nil {
 		return Approved{}, false, err
@@ -406,8 +418,25 @@ func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
 		_, err := s.classOf("roles")
 		return nil, err
 	}
-	var out []Recall
-	var first error
+	out, first := s.ownRecalls(get)
+	if s.within != nil { // what is not logged does not take a recall back
+		more, err := s.within.ownRecalls(get)
+		for _, r := range more {
+			if !slices.ContainsFunc(out, func(o Recall) bool {
+				return o.Path == r.Path && o.Class == r.Class && o.Role == r.Role && o.SHA256 == r.SHA256
+			}) {
+				out = append(out, r)
+			}
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Recall) int { return strings.Compare(a.Path, b.Path) })
+	return out, first
+}
+
+func (s *Snapshot) ownRecalls(get Fetch) (out []Recall, first error) {
 	for _, class := range s.root.charter.classes {
 		for _, role := range class.Roles {
 			t, err := s.releaseRole(role, get)
@@ -425,7 +454,6 @@ func (s *Snapshot) Recalls(get Fetch) ([]Recall, error) {
 			}
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Recall) int { return strings.Compare(a.Path, b.Path) })
 	return out, first
 }
 

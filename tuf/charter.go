@@ -108,7 +108,10 @@ type Charter struct {
 	locations []Location
 	retired   []Retired
 	recovery  *RecoveryRule
+	log       *LogRule
 	unchanged string // canonical form without the members that every root changes (H2)
+	// The canonical forms of the members log and recovery; "" without them.
+	logText, recoveryText string
 }
 
 // RepoID identifies the repository in all of its locations: 32 hex digits.
@@ -182,6 +185,10 @@ func (c *Charter) Recovery() *RecoveryRule {
 	return &out
 }
 
+// Log returns what this charter says about the log; nil if it says nothing. See
+// [Root.LogRule] for what is in force.
+func (c *Charter) Log() *LogRule { return c.log.clone() }
+
 func (c *Charter) party(name string) *Party {
 	for i := range c.parties {
 		if c.parties[i].Name == name {
@@ -222,12 +229,12 @@ func parseCharter(v wire.Value) (*Charter, error) {
 	}
 	c := &Charter{}
 	var r reader
-	var schema, repoID, seq, epoch, signedAt, prev, parties, classes, floors, probe, locations, retired, recovery wire.Value
+	var schema, repoID, seq, epoch, signedAt, prev, parties, classes, floors, probe, locations, retired, recovery, log wire.Value
 	r.fields(v, wire.Field{Name: "schema", To: &schema}, wire.Field{Name: "repo_id", To: &repoID}, wire.Field{Name: "seq", To: &seq},
 		wire.Field{Name: "epoch", To: &epoch}, wire.Field{Name: "signed_at", To: &signedAt}, wire.Field{Name: "prev_root_sha256", To: &prev},
 		wire.Field{Name: "parties", To: &parties}, wire.Field{Name: "classes", To: &classes}, wire.Field{Name: "floors", To: &floors},
 		wire.Field{Name: "probe", To: &probe}, wire.Field{Name: "locations", To: &locations}, wire.Field{Name: "retired", To: &retired},
-		wire.Field{Name: "recovery", To: &recovery})
+		wire.Field{Name: "recovery", To: &recovery}, wire.Field{Name: "log", To: &log})
 	if n := r.int(schema); n != 1 {
 		r.fail("charter schema is %d, want 1", n)
 	}
@@ -267,7 +274,8 @@ func parseCharter(v wire.Value) (*Charter, error) {
 		r.fields(e, wire.Field{Name: "id", To: &id}, wire.Field{Name: "hosts", To: &hosts})
 		c.retired = append(c.retired, Retired{r.text(id), r.strings(hosts)})
 	})
-	c.recovery = r.recovery(recovery)
+	c.recovery, c.recoveryText = r.recovery(recovery), string(recovery)
+	c.log, c.logText = r.logRule(log), string(log)
 	c.unchanged = withoutRenewal(v)
 	return c, r.err
 }

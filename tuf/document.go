@@ -37,29 +37,18 @@ type checkedBy struct{ id, fingerprint string }
 // common ones.
 func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*document, error) {
 	d := &document{role: role, checked: map[checkedBy]bool{}}
-	fail := func(err error) error { return malformed(role, d.version, err) }
 	if max := lim.forType(typ); int64(len(data)) > max {
 		return nil, refuse(role, 0, ErrTooLarge, "%d bytes, at most %d", len(data), max)
 	}
-	// The caller may reuse the buffer; verified bytes must not change.
-	d.raw = clone(data)
-	env, err := wire.Canonical(d.raw)
+	signatures, err := d.envelope(data)
 	if err != nil {
-		return nil, fail(err)
+		return nil, err
 	}
-	var signatures wire.Value
-	if err := env.Fields(wire.Field{Name: "signed", To: &d.signed}, wire.Field{Name: "signatures", To: &signatures}); err != nil {
-		return nil, fail(err)
-	}
-	if d.signed.Kind() != '{' || signatures.Kind() != '[' {
-		return nil, refuse(role, 0, ErrMalformed, "signed must be an object and signatures an array")
-	}
-
 	var vType, vSpec, vVersion, vExpires wire.Value
 	fields = append(fields, wire.Field{Name: "_type", To: &vType}, wire.Field{Name: "spec_version", To: &vSpec},
 		wire.Field{Name: "version", To: &vVersion}, wire.Field{Name: "expires", To: &vExpires})
 	if err := d.signed.Fields(fields...); err != nil {
-		return nil, fail(err)
+		return nil, malformed(role, 0, err)
 	}
 	if d.version, err = vVersion.Int(); err != nil || d.version < 1 {
 		return nil, refuse(role, 0, ErrMalformed, "version must be a positive integer, is %s", vVersion)
@@ -74,13 +63,34 @@ func open(data []byte, role, typ string, lim Limits, fields ...wire.Field) (*doc
 	if d.expires, err = time.Parse(time.RFC3339, s); err != nil || !dateForm.MatchString(s) {
 		return nil, refuse(role, d.version, ErrMalformed, "expires is %s, want RFC 3339", vExpires)
 	}
-	d.sigs, err = layout.Signatures(signatures, lim.Signatures)
-	if errors.Is(err, layout.ErrManySignatures) {
-		return nil, refuse(role, d.version, ErrTooLarge, "more than %d signatures", lim.Signatures)
-	} else if err != nil {
-		return nil, malformed(role, d.version, err)
+	return d, d.signatures(signatures, lim.Signatures)
+}
+
+// envelope reads signed and signatures, without looking into them.
+func (d *document) envelope(data []byte) (signatures wire.Value, err error) {
+	// The caller may reuse the buffer; verified bytes must not change.
+	d.raw = clone(data)
+	env, err := wire.Canonical(d.raw)
+	if err != nil {
+		return nil, malformed(d.role, 0, err)
 	}
-	return d, nil
+	if err := env.Fields(wire.Field{Name: "signed", To: &d.signed}, wire.Field{Name: "signatures", To: &signatures}); err != nil {
+		return nil, malformed(d.role, 0, err)
+	}
+	if d.signed.Kind() != '{' || signatures.Kind() != '[' {
+		return nil, refuse(d.role, 0, ErrMalformed, "signed must be an object and signatures an array")
+	}
+	return signatures, nil
+}
+
+func (d *document) signatures(v wire.Value, limit int) (err error) {
+	d.sigs, err = layout.Signatures(v, limit)
+	if errors.Is(err, layout.ErrManySignatures) {
+		return refuse(d.role, d.version, ErrTooLarge, "more than %d signatures", limit)
+	} else if err != nil {
+		return malformed(d.role, d.version, err)
+	}
+	return nil
 }
 
 // dateForm is the form of RFC 3339; time.Parse is more lenient.

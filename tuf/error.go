@@ -48,11 +48,17 @@ var (
 	// ErrVersion, an ErrMismatch: not the listed version.
 	ErrVersion error = &sentinel{"unexpected version", ErrMismatch}
 	// ErrCharter: a charter that breaks a rule by itself or as a successor. The message
-	// names the rule, H1 to H12.
+	// names the rule, H1 to H13 or T3.
 	ErrCharter error = &sentinel{"breaks the charter's rules", ErrUntrusted}
 	// ErrNotApproved: not every party of the class, or not enough of the roles
 	// that must agree, list the same target.
 	ErrNotApproved error = &sentinel{"not approved", ErrUntrusted}
+
+	// ErrNotLogged: the snapshot or the root is not proven to be in the public log.
+	ErrNotLogged error = &sentinel{"not in the public log", ErrUntrusted}
+	// ErrLogFork, an ErrNotLogged: the log has signed two trees of one size. Evidence has
+	// both proofs.
+	ErrLogFork error = &sentinel{"the log has signed two trees", ErrNotLogged}
 
 	// ErrExpired: verified, but expired (freeze, or an outdated repository).
 	ErrExpired error = &sentinel{"expired", nil}

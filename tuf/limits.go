@@ -84,6 +84,9 @@ type Options struct {
 	// for machines without a network. It extends a freeze attack by the same time:
 	// the supplier of the files can hide later recalls and releases. 0 or less: none.
 	UnsafeStale time.Duration
+	// UnsafeUnlogged lets [Snapshot.Approve] and [Snapshot.Candidates] decide without a proof
+	// of the log. For tools that publish: they examine what is not in the log yet.
+	UnsafeUnlogged bool
 }
 
 // lasts returns the end of acceptance of a timestamp or snapshot with that expiry.

@@ -44,7 +44,7 @@ func (r *Root) RecoveryFiles() (statement, root string) {
 //	 "signatures": [...]}
 //
 // version is the counter; the hashes are those of [Root.SHA256]. The statement
-// must meet the recovery threshold of r's charter, name r itself and exactly this
+// must meet the recovery threshold that is in force under r, name r itself and exactly this
 // root, and be unexpired at now. The root must be signed by its own threshold and
 // parties, begin a new epoch, and obey all rules for a successor except H11, which
 // the statement replaces. Errors wrap [ErrUntrusted] or [ErrExpired].
@@ -53,20 +53,21 @@ func (r *Root) Recovery(statement, root []byte, now time.Time) (rec *Recovery, e
 	if r == nil || r.doc == nil {
 		return nil, refuse(recoveryRole, 0, ErrUntrusted, "zero Root")
 	}
-	if r.charter == nil || r.charter.recovery == nil {
+	force := r.inForce()
+	if r.charter == nil || force.recovery == nil {
 		return nil, refuse(recoveryRole, 0, ErrCharter, "the charter of root v%d has no recovery", r.doc.version)
 	}
 	if len(statement) > MaxRecoveryStatement {
 		return nil, refuse(recoveryRole, 0, ErrTooLarge, "%d bytes, at most %d", len(statement), MaxRecoveryStatement)
 	}
-	rec = &Recovery{rule: *r.charter.recovery}
+	rec = &Recovery{rule: *force.recovery}
 	var repoID, tip, names, reason wire.Value
 	rec.doc, err = open(statement, recoveryRole, recoveryType, r.opt.Limits, wire.Field{Name: "repo_id", To: &repoID},
 		wire.Field{Name: "tip", To: &tip}, wire.Field{Name: "root", To: &names}, wire.Field{Name: "reason", To: &reason})
 	if err != nil {
 		return nil, err
 	}
-	if err := rec.signed(r); err != nil {
+	if err := rec.signed(force.by); err != nil {
 		return nil, err
 	}
 	v := rec.doc.version
@@ -135,7 +136,7 @@ func (rec *Recovery) signed(by *Root) error {
 		return err
 	}
 	if len(orgs) < rec.rule.MinOrgs {
-		e := refuse(recoveryRole, rec.doc.version, ErrThreshold, "keys of %d organisations (%s), %d must take part", len(orgs), strings.Join(orgs, ", "), rec.rule.MinOrgs)
+		e := refuse(rec.doc.role, rec.doc.version, ErrThreshold, "keys of %d organisations (%s), %d must take part", len(orgs), strings.Join(orgs, ", "), rec.rule.MinOrgs)
 		e.Have, e.Want = len(orgs), rec.rule.MinOrgs
 		return e
 	}

@@ -22,6 +22,8 @@ type Root struct {
 	// Always true with a charter.
 	consistent bool
 	sum        string // sha256 of the signed part
+	// force is what is in force under the root; nil: what the root itself says.
+	force *logForce
 }
 
 // Version is the root's version number.

@@ -47,6 +47,7 @@ func (r *Root) Next(data []byte) (next *Root, err error) {
 	if err := r.checkSuccessor(next); err != nil {
 		return nil, err
 	}
+	r.setForce(next)
 	return next, nil
 }
 

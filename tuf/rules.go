@@ -12,7 +12,7 @@ import (
 	"github.com/visum-dev/visum/internal/text"
 )
 
-// The rules of a charter. H1 to H9 and H12 (recovery.go) are checked on one root,
+// The rules of a charter. H1 to H9, H12 (recovery.go) and H13 (logrule.go) are checked on one root,
 // the others on a root and its successor; H11 is [Root.Next] itself. Clients and
 // the operator's preflight use the same code.
 
@@ -40,7 +40,7 @@ func (r *Root) checkCharter() error {
 	if c.prev != "" && !isSHA256(c.prev) {
 		return r.broken("H2", "prev_root_sha256 is not a sha256")
 	}
-	for _, check := range []func() error{r.checkLocations, r.checkParties, r.checkClasses, r.checkRecovery} {
+	for _, check := range []func() error{r.checkLocations, r.checkParties, r.checkClasses, r.checkRecovery, r.checkLog} {
 		if err := check(); err != nil {
 			return err
 		}

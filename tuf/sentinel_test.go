@@ -61,6 +61,7 @@ func TestEverySentinel(t *testing.T) {
 			r.Bump("review-agent")
 			r.Publish()
 		}, []error{&metadata.ErrRepository{}}},
+		"ErrNotLogged": {tuf.ErrNotLogged, func(r *rawtuf.Repo) { r.NextRoot(func() { r.Charter()["log"] = logRule("enforce") }) }, []error{&metadata.ErrRepository{}}},
 		"ErrRelease": {tuf.ErrRelease, func(r *rawtuf.Repo) {
 			r.AddTarget(rawtuf.Path, "the agent", doc{"product": "agent"}, "vendor-agent", "review-agent")
 			r.Bump("vendor-agent", "review-agent")
@@ -133,13 +134,13 @@ func TestEverySentinel(t *testing.T) {
 	ast.Inspect(f, func(node ast.Node) bool {
 		if v, ok := node.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Err") {
 			n++
-			if name := v.Names[0].Name; name != "ErrUntrusted" && name != "ErrWaiting" && rows[name].sentinel == nil {
+			if name := v.Names[0].Name; name != "ErrUntrusted" && name != "ErrWaiting" && name != "ErrLogFork" && rows[name].sentinel == nil {
 				t.Errorf("%s has no row", name)
 			}
 		}
 		return true
 	})
-	if n != len(rows)+2 { // ErrUntrusted, and ErrWaiting, which has TestRecovery
+	if n != len(rows)+3 { // ErrUntrusted; ErrWaiting, which has TestRecovery; ErrLogFork, which has TestLoggedPrior
 		t.Errorf("%d sentinels, %d rows", n, len(rows))
 	}
 }

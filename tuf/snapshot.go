@@ -17,6 +17,9 @@ type Snapshot struct {
 	now  time.Time
 	ts   int64 // version of the timestamp that lists it
 	meta index
+	head *Head // see Logged; nil: no proof
+	// within is a logged snapshot that restricts the decisions; see Within.
+	within *Snapshot
 
 	mu    sync.Mutex
 	roles map[roleVia]*Targets // verified roles

@@ -1,7 +1,6 @@
 package tlog
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -73,10 +72,6 @@ func (k Key) ID() uint32 {
 	h.Write([]byte{'\n', k.Type})
 	h.Write(k.Public)
 	return binary.BigEndian.Uint32(h.Sum(nil))
-}
-
-func (k Key) equal(other Key) bool {
-	return k.Name == other.Name && k.Type == other.Type && bytes.Equal(k.Public, other.Public)
 }
 
 // SignatureLine is the line of a note for a signature of the key over the text of the note.

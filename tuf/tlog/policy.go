@@ -95,7 +95,7 @@ func (p *Policy) line(f []string, names map[string]int) error {
 		p.cosigners = append(p.cosigners, PolicyCosigner{f[1], key, third(f, 3)})
 	case "group":
 		if len(f) < 4 || len(p.nodes)-len(p.cosigners) == maxGroups {
-			return fmt.Errorf("want at most %d lines: group NAME NUMBER MEMBER...", maxGroups)
+			return fmt.Errorf("want at most %d lines: group NAME NUMBER MEMBER, with one member or more", maxGroups)
 		}
 		g := node{name: f[1], cosigner: -1}
 		for _, name := range f[3:] {

@@ -42,10 +42,11 @@ func ParseProof(data []byte) (*Proof, error) {
 	}
 	line, rest, _ := strings.Cut(rest, "\n")
 	number, ok := strings.CutPrefix(line, "index ")
-	p := &Proof{}
-	if p.Index, ok = parseNumber(number); !ok || "index "+number != line {
+	index, valid := parseNumber(number)
+	if !ok || !valid {
 		return fail("no index")
 	}
+	p := &Proof{Index: index}
 	for {
 		line, rest, ok = strings.Cut(rest, "\n")
 		if !ok {
