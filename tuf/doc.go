@@ -22,7 +22,7 @@
 // do not count towards a threshold and cause no error. Unknown members of
 // metadata are ignored, as TUF requires.
 //
-//	5.3   root             Root.Next: both thresholds, version N+1, the charter's rules H1 to H12; Root.Timestamp: expiry of the root
+//	5.3   root             Root.Next: both thresholds, version N+1, the charter's rules H1 to H13; Root.Timestamp: expiry of the root
 //	5.4   timestamp        Root.Timestamp: threshold, rollback of its version and of the snapshot's, equal version, floors, expiry (freeze)
 //	5.5   snapshot         Timestamp.Snapshot: length and hashes, threshold, version (mix-and-match), rollback of its version and of every
 //	                       role's, floor, expiry (freeze)

@@ -27,7 +27,7 @@ func OpenRoot(data []byte, opt *Options) (*Root, error) {
 
 // Next reads the successor of r (specification, 5.3.4 and 5.3.5). Its version must
 // be exactly one more. It must meet the thresholds of both roots and, with a
-// charter, each party's minimum in both. The new charter must obey rules H1 to H12.
+// charter, each party's minimum in both. The new charter must obey rules H1 to H13.
 // Next does not check expiry: intermediate roots may be expired (5.3.10). Errors
 // wrap [ErrUntrusted] and hold the refused bytes as Evidence.
 func (r *Root) Next(data []byte) (next *Root, err error) {

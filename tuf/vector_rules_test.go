@@ -84,4 +84,9 @@ var ruleStories = []story{
 			p.Recoverable()
 			rawtuf.At(c, "recovery")["min_orgs"] = pick(broken, 1, 2)
 		}),
+	ruleStory("H13", "age", "A proof of the log may be as old as an hour at least.",
+		func(_ *press, c doc, broken bool) {
+			c["log"] = logRule("warn")
+			rawtuf.At(c, "log")["max_age_seconds"] = pick(broken, 3599, 3600)
+		}),
 }
