@@ -76,6 +76,6 @@
 // without a role is an error. Every error is an [*Error] that names the path of the
 // member and its line, and wraps [tuf.ErrMalformed] or [tuf.ErrTooLarge]. A document has
 // at most 1 MiB, 256 keys and 12 levels of nesting; nothing of a longer one is read. An
-// RSA key takes up to 0.1 s to check, other keys microseconds. Parse checks the form, not the rules H1 to H12: [repo.Repo.Stage] does, before
+// RSA key takes up to 0.1 s to check, other keys microseconds. Parse checks the form, not the rules H1 to H13: [repo.Repo.Stage] does, before
 // anything is signed.
 package charter
