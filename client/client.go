@@ -35,6 +35,11 @@ type Client struct {
 	// When enough operators last reported that there is no newer root, and when their
 	// timestamps were last compared. Guarded by the state's lock.
 	probed, compared time.Time
+
+	// Roots whose change of the rule of the log is pending, as of trusted; and the running
+	// time since the last accepted proof. Guarded by the state's lock.
+	changes []*tuf.Root
+	running stopwatch
 }
 
 // learned is what the last refresh of this client found out about locations, by
@@ -66,4 +71,12 @@ func later(now time.Time, root *tuf.Root) time.Time {
 		return charter.SignedAt()
 	}
 	return now
+}
+
+// stopwatch measures the running time of this process since the last accepted proof, with
+// the clock that can't be set back.
+type stopwatch struct {
+	mark  time.Time     // logMark.Time when it was read last
+	base  time.Duration // logMark.Waited then
+	begun time.Time
 }

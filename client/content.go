@@ -26,6 +26,7 @@ type set struct {
 
 	mu       sync.Mutex
 	snapshot *tuf.Snapshot // nil: not opened yet
+	unlogged error         // why there is no proof of the log, under a rule
 }
 
 // open returns the snapshot, and calls get if it has not been opened yet.
@@ -238,6 +239,9 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	} else if whole {
 		s.until = w.session.Set.Until
 		w.served(o.location, true)
+		if err := c.proveKept(ctx, w, o, s); err != nil {
+			return nil, err
+		}
 		return s, c.trust(w, o)
 	}
 	l := c.loader(w.pace, func() []*location {
@@ -286,6 +290,9 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		return nil, err
 	}
 	s.until = o.snap.Until()
+	if err := c.prove(ctx, w, o, s); err != nil {
+		return nil, err
+	}
 	if err := c.trust(w, o); err != nil {
 		return nil, err
 	}
@@ -298,8 +305,8 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	}
 	w.session.Set = &mark{w.trusted.Version(), hexSum(o.ts.Bytes()), hexSum(o.snap.Bytes()), until}
 	w.served(o.location, true)
-	w.session.sweep(o.snap)
-	return s, nil
+	w.session.sweep(s.snapshot)
+	return s, c.keepLogged(w, s)
 }
 
 // preference prefers the location of the offer to others that work.

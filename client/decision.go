@@ -19,6 +19,8 @@ import (
 //   - held: the review centre holds it for some time ([tuf.ErrHeld])
 //   - not-listed: no party lists it, or other bytes are listed by now ([tuf.ErrNoTarget])
 //   - not-approved: not every party lists the same bytes ([tuf.ErrNotApproved])
+//   - not-logged: the rule of the public log is enforced, and the last content that is
+//     proven to be in it does not list the same ([tuf.ErrNotLogged])
 //   - malformed: every party lists it, with release fields that break a rule
 //     ([tuf.ErrRelease])
 //   - expired, untrusted: the metadata needed for the decision has expired, or did not
@@ -53,7 +55,7 @@ func reason(err error) string {
 		reason string
 	}{
 		{tuf.ErrRecalled, "recalled"}, {ErrRollout, "rollout"}, {ErrMinVersion, "min-version"}, {ErrDeferred, "deferred"},
-		{ErrDenied, "denied"}, {ErrPlatform, "platform"}, {tuf.ErrHeld, "held"}, {tuf.ErrNoTarget, "not-listed"}, {tuf.ErrNotApproved, "not-approved"}, {tuf.ErrRelease, "malformed"},
+		{ErrDenied, "denied"}, {ErrPlatform, "platform"}, {tuf.ErrHeld, "held"}, {tuf.ErrNoTarget, "not-listed"}, {tuf.ErrNotApproved, "not-approved"}, {tuf.ErrNotLogged, "not-logged"}, {tuf.ErrRelease, "malformed"},
 		{tuf.ErrExpired, "expired"}, {tuf.ErrUntrusted, "untrusted"},
 	} {
 		if errors.Is(err, r.err) {

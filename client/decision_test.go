@@ -143,6 +143,10 @@ func TestEveryReason(t *testing.T) {
 			renew(s.repo)
 			return latest(s, plain)
 		}, "tool 2.0.0 is refused: tuf: agent/tool-2.0.0: not approved: listed by vendor (vendor-agent v7), but not by review (review-agent v7)"},
+		"not-logged": {func(s shop) client.Decision {
+			s.repo.NextRoot(func() { s.repo.Charter()["log"] = logRule("enforce", logName) })
+			return decide(s, rawtuf.Path)
+		}, rawtuf.Path + " is refused: client: no location delivers valid content; not in the public log: 2.5.tlog-proof: no location has a valid one; "},
 		"malformed": {func(s shop) client.Decision {
 			s.list(2, "2.0.0", with("rollout", rawtuf.Doc{"percent": 150}))
 			return latest(s, plain)

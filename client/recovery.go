@@ -26,7 +26,7 @@ const maxRecovered = 16
 //
 // Without such a failure no recovery file is requested.
 func (c *Client) recovery(ctx context.Context, w *walk) (*tuf.Root, error) {
-	if w.trusted.Charter() == nil || w.trusted.Charter().Recovery() == nil {
+	if w.trusted.RecoveryRule() == nil {
 		return nil, nil
 	}
 	trusted := w.trusted

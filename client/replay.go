@@ -22,6 +22,7 @@ func (c *Client) replay(ctx context.Context, s *session) (*walk, error) {
 		if former := c.former.Load(); former != nil {
 			w.former = *former
 		}
+		w.changes = c.changes
 	}
 	for {
 		n := w.trusted.Version() + 1

@@ -62,12 +62,15 @@ func (s *session) dropVersions(snap *tuf.Snapshot, roles []string) {
 	}
 }
 
-// sweep removes the roles that the snapshot of a complete set does not list.
+// sweep removes the roles that neither the snapshot of a complete set lists nor the logged
+// one that restricts it.
 func (s *session) sweep(snap *tuf.Snapshot) {
 	have := s.list("roles")
-	for _, role := range snap.Roles() {
-		if f, err := snap.RoleFile(role); err == nil {
-			delete(have, keptName(f))
+	for x := range snap.Both() {
+		for _, role := range x.Roles() {
+			if f, err := x.RoleFile(role); err == nil {
+				delete(have, keptName(f))
+			}
 		}
 	}
 	for name := range have {

@@ -200,6 +200,10 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 		_, err = c.search(ctx, w)
 	}
 	w.session.Turns.Roots = w.rootPoll.next(c.locations(w.trusted, w.now), w.failing)
+	if err == nil && want > 1 {
+		err = c.proveRules(ctx, w)
+	}
+	c.changes = w.changes
 	// Verified roots count, whatever failed later.
 	c.trusted.Store(w.trusted)
 	if err != nil {

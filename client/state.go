@@ -25,6 +25,9 @@ import (
 //	roles/N.ROLE.json     verified targets roles, as long as the snapshot lists them
 //	state.json            the commit point, and version floors; state.bak is its copy
 //	evidence/             refused files, limited in number and size
+//	roots/N.*             proofs of the public log for a root that changes its rule
+//	head.tlog-proof       the last accepted proof of a snapshot
+//	logged/               timestamp, snapshot and proof of the last set in the public log
 //
 // No name contains a URL. An attacker with write access can reset the client to the pin
 // or break it, but cannot make it accept unsigned metadata. A damaged file is treated
@@ -55,6 +58,17 @@ type state struct {
 	Counter   int64                `json:"counter,omitempty"`   // highest counter of the verified recovery statements
 	Recovered []tuf.Wait           `json:"recovered,omitempty"` // completed waiting periods, each for an accepted recovery root
 	Seen      map[string]time.Time `json:"seen,omitempty"`      // releases deferred by Config.DeferFor, by sha256
+	Log       *logMark             `json:"log,omitempty"`       // the last accepted proof of the public log
+}
+
+// logMark is what the state remembers of proofs.
+type logMark struct {
+	Time     time.Time     `json:"time"`               // quorum time of the last accepted proof
+	Waited   time.Duration `json:"waited"`             // running time since one with a later time than the one before was accepted, in nanoseconds
+	Renew    time.Time     `json:"renew"`              // when a newer proof of the same snapshot is sought
+	At       time.Time     `json:"at,omitzero"`        // when the set in logged/ was verified
+	Root     int64         `json:"root,omitempty"`     // its root
+	Snapshot string        `json:"snapshot,omitempty"` // sha256 of its snapshot
 }
 
 // pollQueues are the queues that determine the order of probes.
@@ -246,7 +260,7 @@ type health struct {
 // root whose waiting period is over. by is the recovery statement, if any.
 func follow(store Store, trusted *tuf.Root, data []byte, recovered []tuf.Wait) (next *tuf.Root, by *tuf.Recovery, err error) {
 	if next, err = trusted.Next(data); err == nil {
-		return next, nil, nil
+		return provenRule(store, next), nil, nil
 	}
 	statement, readErr := store.Read(recoveryName(trusted), tuf.MaxRecoveryStatement)
 	if readErr != nil {

@@ -45,6 +45,23 @@ func (v *View) TimestampVersion() int64 {
 // time is wrong instead, the next root corrects it.
 func (v *View) ClockBehind() time.Duration { return max(0, v.now.Sub(v.clock)) }
 
+// Head returns the entry of the public log that proves the content, for the product's
+// "about" page. The error is not nil if there is no rule of the log, or no proof: with the
+// mode warn content is approved all the same, with enforce only what the last proven
+// content approves too.
+func (v *View) Head() (tuf.Head, error) {
+	if v.trusted.LogRule() == nil {
+		return tuf.Head{}, &tuf.Error{Role: "root", Version: v.trusted.Version(), Err: tuf.ErrNotLogged, Detail: "the charter has no rule of the log"}
+	}
+	if v.set.unlogged != nil {
+		return tuf.Head{}, failure(v.set.unlogged)
+	}
+	v.set.mu.Lock()
+	defer v.set.mu.Unlock()
+	h, _ := v.set.snapshot.Head()
+	return h, nil
+}
+
 // Location returns the id of the location that delivered the content.
 func (v *View) Location() string { return v.location.name }
 
@@ -100,7 +117,7 @@ func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) er
 	})
 	var opened *tuf.Snapshot
 	l.verified = func(f tuf.RoleFile) bool {
-		return opened != nil && (f.Role == "snapshot" || opened.RoleBytes(f.Role) != nil)
+		return opened != nil && (f.Role == "snapshot" || opened.Verified(f))
 	}
 	return l.run(ctx, func(get fetch) error {
 		snap, err := v.set.open(func(f tuf.RoleFile) ([]byte, error) { return get(f, f.Name(), "snapshot.json") })

@@ -27,6 +27,7 @@ type walk struct {
 	prefetched map[string]*prefetch // by location.key: requests made in advance
 	quiet      bool                 // a trial: nothing is recorded
 	unsigned   []unsigned           // timestamps that the keys of trusted did not sign
+	changes    []*tuf.Root          // roots whose change of the rule of the log is pending, at most maxChanges
 	former     []*tuf.Root          // earlier roots with other online keys, at most maxFormer
 
 	// The order of probes for the next root, and for timestamps.
@@ -54,7 +55,22 @@ func (w *walk) advance(root *tuf.Root) {
 	if w.trusted != nil && w.trusted.OnlineKeys() != root.OnlineKeys() {
 		w.former = append(w.former, w.trusted)[max(0, len(w.former)+1-maxFormer):]
 	}
+	w.noteChange(root)
 	w.trusted, w.now, w.settled = root, later(w.clock, root), false
+}
+
+// maxChanges is the number of pending changes whose proofs are sought.
+const maxChanges = 64
+
+// noteChange records root, the next trusted root, if it changes the rule of the log and the
+// change is pending.
+func (w *walk) noteChange(root *tuf.Root) {
+	switch {
+	case !root.LogPending():
+		w.changes = nil
+	case w.trusted != nil && root.ChangesLog(w.trusted):
+		w.changes = append(slices.Clone(w.changes), root)[max(0, len(w.changes)+1-maxChanges):]
+	}
 }
 
 func newWalk(s *session, clock time.Time) *walk {

@@ -3,6 +3,7 @@ package tuf
 import (
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"maps"
 	"reflect"
 	"time"
@@ -28,9 +29,11 @@ type Head struct {
 type LogState struct {
 	// Prior is the last accepted proof of any snapshot, or nil.
 	Prior []byte
+	// Newest is the quorum time of the last accepted proof.
+	Newest time.Time
 	// Waited is the time that the caller has measured, with a clock that can't be set back,
-	// since a proof with a later quorum time than any before was accepted. It counts as the
-	// age of a proof if that is less.
+	// since it accepted a proof with a later quorum time than the one before. It counts as
+	// the age of a proof whose quorum time is not after Newest, if that age is less.
 	Waited time.Duration
 	// Offline selects [LogRule].OfflineMaxAge.
 	Offline bool
@@ -92,7 +95,7 @@ func (s *Snapshot) Logged(proof []byte, state LogState) (out *Snapshot, err erro
 		most = rule.OfflineMaxAge
 	}
 	head := Head{e.Origin, e.Index, e.Size, hex.EncodeToString(e.Root[:]), e.Time, e.Time.Add(most), e.Cosigners}
-	if by := s.now.Add(most - max(0, state.Waited)); by.Before(head.Until) {
+	if by := s.now.Add(most - max(0, state.Waited)); !e.Time.After(state.Newest) && by.Before(head.Until) {
 		head.Until = by
 	}
 	if !s.now.Before(head.Until) {
@@ -194,6 +197,25 @@ func (s *Snapshot) Within(logged *Snapshot) (*Snapshot, error) {
 	out := s.copyAt(s.now)
 	out.within = logged.copyAt(s.now)
 	return out, nil
+}
+
+// Both yields s and the logged snapshot that restricts it, if any.
+func (s *Snapshot) Both() iter.Seq[*Snapshot] {
+	return func(yield func(*Snapshot) bool) {
+		for ; s != nil && yield(s); s = s.within {
+		}
+	}
+}
+
+// Verified reports whether the file of a role was verified under s, or under the logged
+// snapshot that restricts s.
+func (s *Snapshot) Verified(f RoleFile) bool {
+	for s := range s.Both() {
+		if have, err := s.RoleFile(f.Role); err == nil && have.Version == f.Version && s.RoleBytes(f.Role) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // checkLogged refuses approvals without a proof under an enforced rule.

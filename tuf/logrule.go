@@ -180,6 +180,20 @@ func (l *LogRule) clone() *LogRule {
 	return &out
 }
 
+// RecoveryRule returns the rule of recovery that is in force under r; nil if there is none.
+// See [Charter.Recovery] for what the charter of r says.
+func (r *Root) RecoveryRule() *RecoveryRule {
+	if r == nil {
+		return nil
+	}
+	f := r.inForce()
+	if f.recovery == nil {
+		return nil
+	}
+	out := f.recovery.clone()
+	return &out
+}
+
 // LogPending reports whether the charter's log or recovery member differs from what is in
 // force. Under an enforced rule they come into force by [Root.Logged] or
 // [Root.LoggedByRecovery], or with a recovered root.
@@ -221,24 +235,43 @@ func (r *Root) Logged(first, later []byte) (*Root, error) {
 	if !r.LogPending() {
 		return r, nil
 	}
+	until, err := r.LogNotice(first)
+	if err != nil {
+		return nil, err
+	}
+	if !until.IsZero() {
+		b, err := r.inForce().log.Policy.Verify(r.RootLeaf(), later)
+		if err != nil {
+			return nil, r.notLogged("its second proof: %v", err)
+		}
+		if b.Time.Before(until) {
+			return nil, r.notLogged("its second proof is of %s; 72 hours after the first is %s", text.Time(b.Time), text.Time(until))
+		}
+	}
+	return r.withForce(r.ownForce()), nil
+}
+
+// LogNotice verifies the first proof for [Root.Logged] and returns the quorum time that the
+// second proof must have at least; the zero time if no second one is needed. Errors are
+// those of Logged.
+func (r *Root) LogNotice(first []byte) (until time.Time, err error) {
+	if r == nil || r.doc == nil || !r.LogPending() {
+		return until, refuse("root", 0, ErrNotLogged, "no change of the rule of the log is pending")
+	}
 	was, own := r.inForce(), r.ownForce()
 	if standby := was.standbyPolicy(); standby != nil && own.isSuccession(was, standby) {
 		if _, err := standby.Verify(r.RootLeaf(), first); err != nil {
-			return nil, r.notLogged("its proof by the standby: %v", err)
+			return until, r.notLogged("its proof by the standby: %v", err)
 		}
-		return r.withForce(own), nil
+		return until, nil
 	}
 	if own.log != nil && own.log.Policy.Log().String() != was.log.Policy.Log().String() {
-		return nil, r.broken("T3", "the log changes to %s; only the standby in force may replace it, by a root that changes nothing else of the rule and of recovery",
+		return until, r.broken("T3", "the log changes to %s; only the standby in force may replace it, by a root that changes nothing else of the rule and of recovery",
 			text.Quote(own.log.Policy.Log().Name))
 	}
 	a, err := was.log.Policy.Verify(r.RootLeaf(), first)
 	if err != nil {
-		return nil, r.notLogged("its first proof: %v", err)
-	}
-	b, err := was.log.Policy.Verify(r.RootLeaf(), later)
-	if err != nil {
-		return nil, r.notLogged("its second proof: %v", err)
+		return until, r.notLogged("its first proof: %v", err)
 	}
 	latest := a.Time
 	for _, c := range a.Cosigners {
@@ -246,11 +279,12 @@ func (r *Root) Logged(first, later []byte) (*Root, error) {
 			latest = c.Time
 		}
 	}
-	if until := latest.Add(logNotice); b.Time.Before(until) {
-		return nil, r.notLogged("its second proof is of %s; 72 hours after the first is %s", text.Time(b.Time), text.Time(until))
-	}
-	return r.withForce(own), nil
+	return latest.Add(logNotice), nil
 }
+
+// ChangesLog reports whether the charter's log or recovery member differs from that of an
+// earlier root.
+func (r *Root) ChangesLog(before *Root) bool { return !r.ownForce().same(before.ownForce()) }
 
 // standbyPolicy is the policy in force with the standby in place of the log.
 func (f logForce) standbyPolicy() *tlog.Policy {
