@@ -102,7 +102,7 @@ func SplitNote(data []byte) (text string, lines []SignatureLine, err error) {
 type SignatureLine struct {
 	Name string // of the key
 	ID   uint32 // of the key
-	Sig  []byte
+	Sig  []byte // with the time before it, for a cosigner
 	Line string // as in the note, with its line break
 }
 

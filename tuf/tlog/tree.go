@@ -11,8 +11,8 @@ import (
 // Tree is a log at one size. Its tiles come from a place that need not be trusted: what the
 // methods return was verified with Root, whose signature is the caller's concern.
 type Tree struct {
-	Size int64
-	Root Hash
+	Size int64 // entries
+	Root Hash  // of the tree; [EmptyRoot] for no entries
 	// Read returns a tile or a bundle by its path. For a partial one that does not exist
 	// (an error that wraps [fs.ErrNotExist]) the full one is read. It must limit what it
 	// reads: a tile has at most 8 KiB, a bundle at most 16 MiB.
@@ -168,7 +168,7 @@ func (t *Tree) Bundle(n int64) ([][]byte, error) {
 // File is a tile or a bundle to write.
 type File struct {
 	Path string // below the URL of the log
-	Data []byte
+	Data []byte // the hashes of a tile, or the entries of a bundle, each after its length
 }
 
 // Append returns the tree after an append of entries, and the files to write, all of which
