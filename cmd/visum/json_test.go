@@ -15,14 +15,16 @@ import (
 	"time"
 
 	"github.com/visum-dev/visum/cmd/visum/internal/cli"
+	"github.com/visum-dev/visum/internal/rawlog"
 	"github.com/visum-dev/visum/repo/keys"
 	"github.com/visum-dev/visum/repo/mirror"
 	"github.com/visum-dev/visum/repo/storage"
+	"github.com/visum-dev/visum/tuf/tlog"
 )
 
 // noJSON are the commands whose output is not one JSON object, with the reason.
 var noJSON = map[string]string{
-	"serve": "runs until it is interrupted", "dev": "serves until it is interrupted",
+	"serve": "runs until it is interrupted", "witness serve": "runs until it is interrupted", "dev": "serves until it is interrupted",
 	"charter show": "prints a document", "key pub": "prints a document or a key", "pin show": "prints a pin",
 	"recover sign": "as draft sign", "recover publish": "as draft publish",
 	"run": "prints one JSON object a line; docs/ci.md",
@@ -205,11 +207,16 @@ func story(x *teller, write func(name, content string) string) {
 		}
 		write(strings.TrimPrefix(to, x.dir+string(filepath.Separator)), string(data))
 	}
-	for party, purposes := range map[string][]string{"vendor": {"root", "release", "online", "hold"}, "review": {"root", "release"}, "bank": {"recovery"}, "law": {"recovery"}, "centre": {"root", "release"}} {
+	for party, purposes := range map[string][]string{"third": {"witness"}, "vendor": {"root", "release", "online", "hold"}, "review": {"root", "release"}, "bank": {"recovery"}, "law": {"recovery"}, "centre": {"root", "release"}} {
 		for _, p := range purposes {
 			x.run(party, "key new", party+"-"+p, "--unsafe-plain", "--for", party+" "+p)
 		}
 	}
+	x.run("third", "witness key", "--key", "third-witness", "--name", "third.example/w1")
+	l, cosigner := rawlog.NewLog("vendor.example/visum/1"), rawlog.NewSigner("third.example", tlog.TypeCosigner)
+	l.Append([]byte("an entry"))
+	x.run("third", "tlog check", "--policy", write("policy", "log "+l.Key.String()+"\nwitness third "+cosigner.String()+"\nquorum third\n"),
+		"--entry", write("entry", "an entry"), write("tlog-proof", string(l.Proof(0, l.Note(time.Now(), cosigner)))))
 	pub := func(party string) string {
 		var out bytes.Buffer
 		cli.Main(context.Background(), &cli.Process{Args: []string{"key", "pub", "--party", party}, Out: &out, Err: os.Stderr, Getenv: func(n string) string {

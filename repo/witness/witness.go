@@ -107,12 +107,10 @@ func New(cfg Config) (*Witness, error) {
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
-	public := cfg.Signer.Key()
-	raw, err := hex.DecodeString(public.Public)
-	if err != nil || len(raw) != ed25519.PublicKeySize || public.Type != "ed25519" || public.Scheme != "ed25519" {
-		return fail("the signer has a key of type %s, want ed25519", text.Name(public.Type))
+	var err error
+	if w.key, err = Key(cfg.Name, cfg.Signer.Key()); err != nil {
+		return nil, err
 	}
-	w.key = tlog.Key{Name: cfg.Name, Type: tlog.TypeCosigner, Public: raw}
 	for _, key := range cfg.Logs {
 		if w.logs[key.Name] != nil {
 			return fail("log %s has two keys", text.Quote(key.Name))
@@ -128,6 +126,20 @@ func New(cfg Config) (*Witness, error) {
 		w.logs[key.Name], w.hashes[hash] = l, l
 	}
 	return w, nil
+}
+
+// Key returns the key of a witness with this name and Ed25519 key, as the line "witness" of
+// a policy names it. The error wraps [ErrConfig].
+func Key(name string, public tuf.Key) (tlog.Key, error) {
+	raw, err := hex.DecodeString(public.Public)
+	if err != nil || len(raw) != ed25519.PublicKeySize || public.Type != "ed25519" || public.Scheme != "ed25519" {
+		return tlog.Key{}, fmt.Errorf("witness: %w: the signer has a key of type %s, want ed25519", ErrConfig, text.Name(public.Type))
+	}
+	key := tlog.Key{Name: name, Type: tlog.TypeCosigner, Public: raw}
+	if _, err := tlog.ParseKey(key.String()); err != nil {
+		return tlog.Key{}, fmt.Errorf("witness: %w: %w", ErrConfig, err)
+	}
+	return key, nil
 }
 
 // Key returns the key of the witness, as the line "witness" of a policy names it.

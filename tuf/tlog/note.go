@@ -38,8 +38,8 @@ type Checkpoint struct {
 
 // Cosigner is one verified cosignature.
 type Cosigner struct {
-	Name string    // in the policy
-	Time time.Time // of the signature, by the cosigner's clock
+	Name string    `json:"name"` // in the policy
+	Time time.Time `json:"time"` // of the signature, by the cosigner's clock
 }
 
 // CheckpointText is the text of a checkpoint, which the log signs.

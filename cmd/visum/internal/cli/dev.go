@@ -59,7 +59,7 @@ development only. If DIR has a repository already, dev only serves it.`,
 				fmt.Sprintf("next: export VISUM_IDENTITY=%s; visum -C %s --as vendor add FILE --product %s --version 1.0.0 --publish", identity, dir, product)); err != nil || !serve {
 				return err
 			}
-			return a.serveHTTP(listen, storage.Dir(filepath.Join(dir, "repository")))
+			return a.serveHTTP(listen, mirror.Handler(storage.Dir(filepath.Join(dir, "repository"))))
 		}}
 	f := cmd.Flags()
 	f.StringVar(&product, "product", "demo", "name of the product; its releases are below PRODUCT/")
@@ -137,14 +137,14 @@ func (a *app) makeDev(dir, product, base string) (err error) {
 	return writeTOML(filepath.Join(dir, folderFile), &folderConfig{RepoID: repoID, Storage: "repository"})
 }
 
-// serveHTTP serves a repository until the context ends.
-func (a *app) serveHTTP(listen string, s storage.Storage) error {
+// serveHTTP answers requests until the context ends.
+func (a *app) serveHTTP(listen string, h http.Handler) error {
 	l, err := (&net.ListenConfig{}).Listen(a.ctx, "tcp", listen)
 	if err != nil {
 		return err
 	}
 	a.note("serving http://%s/ until interrupted", l.Addr())
-	srv := &http.Server{Handler: mirror.Handler(s), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {
 		<-a.ctx.Done()

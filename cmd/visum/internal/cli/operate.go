@@ -315,7 +315,7 @@ func (a *app) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.serveHTTP(listen, s)
+			return a.serveHTTP(listen, mirror.Handler(s))
 		}}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8722", "address of the server")
 	return cmd

@@ -76,8 +76,8 @@ func (a *app) root() *cobra.Command {
 		{"start", "Start:", []*cobra.Command{a.initCommand(), a.joinCommand(), a.devCommand(), a.embedCommand(), a.pinCommand(), a.configCommand()}},
 		{"release", "Releases:", []*cobra.Command{a.addCommand(), a.promoteCommand(), a.rolloutCommand(), a.removeCommand(), a.syncCommand(), a.holdCommand(), a.unholdCommand(), a.recallCommand(), a.draftCommand()}},
 		{"review", "Review:", []*cobra.Command{a.reviewCommand()}},
-		{"audit", "Audit:", []*cobra.Command{a.verifyCommand(), a.receiptCommand(), a.historyCommand(), a.getCommand()}},
-		{"operate", "Operation:", []*cobra.Command{a.statusCommand(), a.renewCommand(), a.fsckCommand(), a.pruneCommand(), a.cloneCommand(), a.bundleCommand(), a.serveCommand(), a.runCommand(), a.keyCommand(), a.partyCommand(), a.charterCommand(), a.ledgerCommand(), a.ciCommand(), a.locationCommand(), a.moveCommand()}},
+		{"audit", "Audit:", []*cobra.Command{a.verifyCommand(), a.receiptCommand(), a.historyCommand(), a.tlogCommand(), a.getCommand()}},
+		{"operate", "Operation:", []*cobra.Command{a.statusCommand(), a.renewCommand(), a.fsckCommand(), a.pruneCommand(), a.cloneCommand(), a.bundleCommand(), a.serveCommand(), a.runCommand(), a.keyCommand(), a.partyCommand(), a.charterCommand(), a.ledgerCommand(), a.ciCommand(), a.locationCommand(), a.moveCommand(), a.witnessCommand()}},
 		{"emergency", "Emergency:", []*cobra.Command{a.recoverCommand()}},
 	} {
 		cmd.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
