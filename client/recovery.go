@@ -199,6 +199,10 @@ func (c *Client) alive(ctx context.Context, w *walk, by *tuf.Recovery) (bool, er
 	s := *w.session
 	s.Health, s.Floors = maps.Clone(s.Health), maps.Clone(s.Floors)
 	s.Root = w.trusted.Version()
+	if s.Log != nil {
+		mark := *s.Log
+		s.Log = &mark
+	}
 	trial := newWalk(&s, w.clock)
 	trial.quiet, trial.down, trial.pace = true, maps.Clone(w.down), w.pace
 	maps.Copy(trial.wait, w.wait)
