@@ -77,6 +77,7 @@ func TestImportsRunOneWay(t *testing.T) {
 	refuse(t, "repo/keys", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf/attestation", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf/receipt", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/tuf/gotuf", module+"/internal/metafile", module+"/examples/")
+	refuse(t, "repo/cosign", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "repo/witness", module+"/client", module+"/client/", module+"/repo", module+"/repo/mirror", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/repo/signing", module+"/examples/")
 	refuse(t, "tuf/tlog", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/tuf", module+"/examples/")
 	refuse(t, "tuf", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
