@@ -161,11 +161,15 @@ func (a *app) ciInit(kind string, o ciOptions) error {
 			lines = append(lines, "copied the records of this identity's ledger to "+text.Quote(o.ledger))
 		}
 	}
-	return a.print(out, append(lines, ciHints(kind, s, needs, o)...)...)
+	folder, err := a.readFolder()
+	if err != nil {
+		return err
+	}
+	return a.print(out, append(lines, ciHints(kind, folder, needs, o)...)...)
 }
 
 // ciHints say what the machine needs besides the files.
-func ciHints(kind string, s *site, needs []ciKey, o ciOptions) (lines []string) {
+func ciHints(kind string, folder *folderConfig, needs []ciKey, o ciOptions) (lines []string) {
 	for _, k := range needs {
 		line := fmt.Sprintf("key %s is a file: the machine needs it as %s", text.Name(k.Label), k.Path)
 		if kind == "github" {
@@ -176,13 +180,26 @@ func ciHints(kind string, s *site, needs []ciKey, o ciOptions) (lines []string) 
 	if len(needs) > 0 && kind == "github" {
 		lines = append(lines, "the secret VISUM_PASSPHRASE has the passphrase of the key files")
 	}
-	if place, _, _ := strings.Cut(s.uri, ":"); kind == "github" && place != "s3" {
-		lines = append(lines, "warning: the storage of visum.toml is a directory, which a hosted runner does not have")
+	if kind == "github" {
+		if isDirectory(folder.Storage) {
+			lines = append(lines, "warning: the storage of visum.toml is a directory, which a hosted runner does not have")
+		}
+		for _, l := range folder.Locations {
+			if isDirectory(l.Storage) {
+				lines = append(lines, "warning: the storage of location "+text.Name(l.ID)+" is a directory, which a hosted runner does not have")
+			}
+		}
 	}
 	if !o.shared {
 		lines = append(lines, "a role with keys on further machines is signed only with --shared-ledger")
 	}
 	return append(lines, "next: use this ledger in your own identity file too if you sign the same roles, and commit the files with "+folderFile)
+}
+
+// isDirectory reports whether openStorage opens a directory of this machine.
+func isDirectory(uri string) bool {
+	scheme, _, ok := strings.Cut(uri, ":")
+	return !ok || scheme != "s3" && scheme != "git"
 }
 
 // ciLedger checks the place of the ledger and makes a path absolute.
