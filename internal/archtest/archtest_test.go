@@ -78,6 +78,8 @@ func TestImportsRunOneWay(t *testing.T) {
 	refuse(t, "tuf/attestation", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
 	refuse(t, "tuf/receipt", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/tuf/gotuf", module+"/internal/metafile", module+"/examples/")
 	refuse(t, "repo/cosign", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")
+	refuse(t, "repo/tiles", module+"/client", module+"/client/", module+"/repo/mirror", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/repo/witness", module+"/repo/cosign", module+"/repo/storage/s3", module+"/repo/storage/git", module+"/examples/")
+	refuse(t, "repo", module+"/repo/tiles", module+"/repo/witness")
 	refuse(t, "repo/witness", module+"/client", module+"/client/", module+"/repo", module+"/repo/mirror", module+"/repo/relocate", module+"/repo/drill", module+"/repo/keys", module+"/repo/signing", module+"/examples/")
 	refuse(t, "tuf/tlog", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/tuf", module+"/examples/")
 	refuse(t, "tuf", module+"/client", module+"/client/", module+"/repo", module+"/repo/", module+"/examples/")

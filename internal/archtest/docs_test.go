@@ -12,7 +12,7 @@ import (
 
 // publicPackages are those that other programs import.
 var publicPackages = []string{"client", "client/sourcetest", "client/storetest", "repo", "repo/charter", "repo/cosign", "repo/diff", "repo/exchange", "repo/keys", "repo/keys/awskms", "repo/keys/exec", "repo/keys/hashivault", "repo/keys/keystest", "repo/keys/pkcs11", "repo/mirror", "repo/signing", "repo/storage", "repo/storage/git", "repo/storage/s3", "repo/storage/storagetest", "repo/signing/ledgertest",
-	"repo/relocate", "repo/drill", "repo/witness", "tuf", "tuf/attestation", "tuf/gotuf", "tuf/receipt", "tuf/tlog"}
+	"repo/logtest", "repo/relocate", "repo/drill", "repo/tiles", "repo/witness", "tuf", "tuf/attestation", "tuf/gotuf", "tuf/receipt", "tuf/tlog"}
 
 // What a package that others import offers, it explains: every exported type,
 // function, method, constant, variable and field.
