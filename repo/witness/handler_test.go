@@ -72,7 +72,7 @@ func TestStatuses(t *testing.T) {
 		{"a signature of another text", body(3, nil, forged), 403, `witness: request: tlog: note: signature not valid: of "vendor.example/visum/0f6c/1"`},
 		{"a forged huge size", body(3, nil, strings.Replace(log.note(5), "\n5\n", "\n9223372036854775807\n", 1)), 403, `witness: request: tlog: note: signature not valid: of "vendor.example/visum/0f6c/1"`},
 		{"an old size that is too large", body(6, nil, log.note(5)), 400, "witness: request: malformed: the old size 6 is larger than the size 5 of the checkpoint"},
-		{"size 0 with a root", body(0, nil, badEmpty+"\n"+log.Sign(badEmpty, time.Time{})), 422, "witness: checkpoint: not in the tree: size 0, and not the root of the empty tree"},
+		{"size 0 with a root", body(0, nil, badEmpty+"\n"+log.Sign(badEmpty, time.Time{})), 422, "witness: request: tlog: checkpoint: not in the tree: a tree of no entries has another root"},
 		{"from 0", log.request(0, 5), 409, "3"},
 		{"from another size", log.request(2, 5), 409, "3"},
 		{"a smaller tree", log.request(2, 2), 409, "3"},

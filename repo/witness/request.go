@@ -58,11 +58,8 @@ func (w *Witness) parse(body []byte) (*request, error) {
 		return nil, wrap(err)
 	}
 	r.new = *c
-	switch {
-	case r.old > c.Size:
+	if r.old > c.Size {
 		return nil, malformed("the old size %d is larger than the size %d of the checkpoint", r.old, c.Size)
-	case c.Size == 0 && c.Root != tlog.EmptyRoot:
-		return nil, fmt.Errorf("witness: checkpoint: %w: size 0, and not the root of the empty tree", tlog.ErrInclusion)
 	}
 	return r, nil
 }

@@ -95,20 +95,21 @@ func CosignatureMessage(at time.Time, text string) []byte {
 // verifier implements note.Verifier.
 type verifier struct {
 	Key
+	id     uint32 // of the key
 	verify func(msg, sig []byte) bool
 }
 
 func (v verifier) Name() string                { return v.Key.Name }
-func (v verifier) KeyHash() uint32             { return v.ID() }
+func (v verifier) KeyHash() uint32             { return v.id }
 func (v verifier) Verify(msg, sig []byte) bool { return v.verify(msg, sig) }
 
 // logVerifier and cosignerVerifier need keys of their type.
 func logVerifier(k Key) verifier {
-	return verifier{k, func(msg, sig []byte) bool { return ed25519.Verify(k.Public, msg, sig) }}
+	return verifier{k, k.ID(), func(msg, sig []byte) bool { return ed25519.Verify(k.Public, msg, sig) }}
 }
 
 func cosignerVerifier(k Key) verifier {
-	return verifier{k, func(msg, sig []byte) bool {
+	return verifier{k, k.ID(), func(msg, sig []byte) bool {
 		at, sig, ok := cutTime(sig)
 		return ok && ed25519.Verify(k.Public, CosignatureMessage(at, string(msg)), sig)
 	}}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -19,6 +21,8 @@ const (
 	MaxNote = 16 << 10
 	// maxSize is the maximum number of entries of a log.
 	maxSize = 1 << 56
+	// maxSignatures is the maximum number of signatures of a note, as for x/mod.
+	maxSignatures = 100
 )
 
 // Hash is a hash of a tree, RFC 6962 with SHA-256.
@@ -72,13 +76,16 @@ func ParseCheckpointText(s string) (origin string, size int64, root Hash, err er
 	return origin, size, root, nil
 }
 
-// SplitNote returns the text of a note and its signature lines, unverified. The error wraps
-// [ErrMalformed].
+// SplitNote returns the text of a note and its signature lines, at most 100, unverified. The
+// error wraps [ErrMalformed].
 func SplitNote(data []byte) (text string, lines []SignatureLine, err error) {
 	if len(data) > MaxNote {
 		return "", nil, malformed("note: %d bytes, at most %d", len(data), MaxNote)
 	}
 	s := string(data)
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' && c != '\n' }) {
+		return "", nil, malformed("note: it is not UTF-8, or has control characters")
+	}
 	i := strings.LastIndex(s, "\n\n")
 	if i < 0 || !strings.HasSuffix(s, "\n") {
 		return "", nil, malformed("note: no signatures")
@@ -87,15 +94,20 @@ func SplitNote(data []byte) (text string, lines []SignatureLine, err error) {
 	for line := range strings.Lines(s[i+2:]) {
 		name, b64, ok := strings.Cut(strings.TrimPrefix(line, sigPrefix), " ")
 		raw, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(b64, "\n"))
-		if !ok || err != nil || len(raw) < 5 || sigPrefix+name+" "+base64.StdEncoding.EncodeToString(raw)+"\n" != line {
+		if !ok || err != nil || len(raw) < 5 || !isNoteName(name) || sigPrefix+name+" "+base64.StdEncoding.EncodeToString(raw)+"\n" != line {
 			return "", nil, malformed("note: signature line %s", quote(line))
 		}
 		lines = append(lines, SignatureLine{name, binary.BigEndian.Uint32(raw), raw[4:], line})
 	}
-	if len(lines) == 0 {
-		return "", nil, malformed("note: no signatures")
+	if len(lines) == 0 || len(lines) > maxSignatures {
+		return "", nil, malformed("note: %d signatures, want from 1 to %d", len(lines), maxSignatures)
 	}
 	return text, lines, nil
+}
+
+// isNoteName reports whether a name is one that signed-note allows for a key.
+func isNoteName(s string) bool {
+	return s != "" && !strings.ContainsRune(s, '+') && !strings.ContainsFunc(s, unicode.IsSpace)
 }
 
 // SignatureLine is one signature of a note.
@@ -122,7 +134,7 @@ func openNote(data []byte, known []verifier) (string, []SignatureLine, error) {
 		verifiers = append(verifiers, k)
 		n := 0
 		for _, l := range lines {
-			if l.By(k.Key) {
+			if l.Name == k.Key.Name && l.ID == k.id {
 				signed = append(signed, l)
 				n++
 			}

@@ -2,6 +2,7 @@ package tlog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -50,6 +51,11 @@ type node struct {
 func ParsePolicy(s string) (*Policy, error) {
 	if len(s) > MaxPolicy {
 		return nil, malformed("policy: %d bytes, at most %d", len(s), MaxPolicy)
+	}
+	for _, c := range []byte(s) {
+		if c < ' ' && c != '\t' && c != '\n' || c == 0x7f {
+			return nil, malformed("policy: the control character %#02x is not allowed", c)
+		}
 	}
 	p := &Policy{quorum: -1}
 	names := map[string]int{}
@@ -136,7 +142,7 @@ func (p *Policy) line(f []string, names map[string]int) error {
 func (p *Policy) key(s string, allowed func(byte) bool) (Key, error) {
 	key, err := ParseKey(s)
 	if err != nil {
-		return key, err
+		return key, errors.New(strings.TrimPrefix(err.Error(), "tlog: "+ErrMalformed.Error()+": ")) // malformed adds it once
 	}
 	if !allowed(key.Type) {
 		return key, fmt.Errorf("key %s has type %#04x", quote(s), key.Type)
@@ -180,6 +186,9 @@ func third(f []string, i int) string {
 // fields separated by one space, without comments and URLs. [ParsePolicy] reads it as a
 // policy with the same keys and quorums.
 func (p *Policy) String() string {
+	if len(p.nodes) == 0 {
+		return "" // the zero value
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "log %s\n", p.log)
 	for _, n := range p.nodes {
@@ -209,6 +218,9 @@ func (p *Policy) Cosigners() []PolicyCosigner { return slices.Clone(p.cosigners)
 
 // met reports whether the cosigners for which has is true are a quorum.
 func (p *Policy) met(has func(cosigner int) bool) bool {
+	if len(p.nodes) == 0 {
+		return false // the zero value
+	}
 	value := make([]bool, len(p.nodes))
 	for i, n := range p.nodes { // members come first
 		if n.cosigner >= 0 {
@@ -245,6 +257,9 @@ func (p *Policy) quorumTime(times []time.Time) (time.Time, bool) {
 // fold computes a number for the quorum from a number for each cosigner: for a group, the
 // sum of the smallest numbers of its members, as many as take says.
 func (p *Policy) fold(leaf func(Key) int, take func(k, n int) int) int {
+	if len(p.nodes) == 0 {
+		return 0 // the zero value
+	}
 	value := make([]int, len(p.nodes))
 	for i, n := range p.nodes {
 		if n.cosigner >= 0 {

@@ -120,6 +120,9 @@ func (p *Policy) Checkpoint(data []byte) (*Checkpoint, error) {
 	if out.Origin, out.Size, out.Root, err = ParseCheckpointText(s); err != nil {
 		return nil, err
 	}
+	if out.Size == 0 && out.Root != EmptyRoot {
+		return nil, fmt.Errorf("tlog: checkpoint: %w: a tree of no entries has another root", ErrInclusion)
+	}
 	if out.Origin != p.log.Name {
 		return nil, malformed("checkpoint of %s, want %s", quote(out.Origin), quote(p.log.Name))
 	}

@@ -71,7 +71,7 @@ func ParseTilePath(path string) (Tile, error) {
 		}
 		t.N = t.N*1000 + n
 	}
-	if t.Path() != path {
+	if t.Path() != path || t.N >= maxSize/TileWidth {
 		return Tile{}, bad
 	}
 	return t, nil
@@ -80,9 +80,9 @@ func ParseTilePath(path string) (Tile, error) {
 // full is the full tile of a partial one.
 func (t Tile) full() Tile { return Tile{t.Level, t.N, TileWidth} }
 
-// NewTiles returns the tiles and bundles that a log writes when it grows from oldSize to
+// newTiles returns the tiles and bundles that a log writes when it grows from oldSize to
 // newSize entries: at most one partial one of each level, at the new size.
-func NewTiles(oldSize, newSize int64) []Tile {
+func newTiles(oldSize, newSize int64) []Tile {
 	if oldSize < 0 || newSize <= oldSize {
 		return nil
 	}
@@ -108,6 +108,9 @@ func AppendEntry(bundle, entry []byte) ([]byte, error) {
 // ParseBundle reads at least width entries, and at most [TileWidth], and returns the first
 // ones, which share memory with data. It verifies nothing. The error wraps [ErrMalformed].
 func ParseBundle(data []byte, width int) ([][]byte, error) {
+	if width < 0 || width > TileWidth {
+		return nil, malformed("bundle: width %d, want from 0 to %d", width, TileWidth)
+	}
 	out := make([][]byte, 0, width)
 	for n := 0; len(data) > 0 || n < width; n++ {
 		if len(data) < 2 || n == TileWidth {

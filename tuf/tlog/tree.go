@@ -90,7 +90,7 @@ func isRead(err error) bool {
 // Inclusion returns the hashes that prove an entry: those of [Proof]. The error wraps
 // [ErrInclusion] if the tiles do not belong to the tree, and is else that of Read.
 func (t *Tree) Inclusion(index int64) ([]Hash, error) {
-	if index < 0 || index >= t.Size {
+	if index < 0 || index >= t.Size || t.Size > maxSize {
 		return nil, fmt.Errorf("tlog: %w: entry %d of a tree of %d entries", ErrInclusion, index, t.Size)
 	}
 	proof, err := merkle.ProveRecord(t.Size, index, t.hashes())
@@ -100,7 +100,7 @@ func (t *Tree) Inclusion(index int64) ([]Hash, error) {
 // Consistency returns the hashes that prove that the tree of a smaller or the same size is
 // the beginning of this one, for [CheckConsistency]. The errors are those of Inclusion.
 func (t *Tree) Consistency(oldSize int64) ([]Hash, error) {
-	if oldSize < 0 || oldSize > t.Size {
+	if oldSize < 0 || oldSize > t.Size || t.Size > maxSize {
 		return nil, fmt.Errorf("tlog: %w: a tree of %d entries is not the beginning of one of %d", ErrInclusion, oldSize, t.Size)
 	}
 	if oldSize == 0 || oldSize == t.Size {
@@ -137,7 +137,7 @@ func CheckConsistency(proof []Hash, oldSize int64, oldRoot Hash, size int64, roo
 // or of the tree. The errors are those of Inclusion.
 func (t *Tree) Bundle(n int64) ([][]byte, error) {
 	first := n * TileWidth
-	if n < 0 || n > maxSize/TileWidth || first >= t.Size {
+	if n < 0 || n >= maxSize/TileWidth || first >= t.Size || t.Size > maxSize {
 		return nil, fmt.Errorf("tlog: %w: bundle %d of a tree of %d entries", ErrInclusion, n, t.Size)
 	}
 	tile := Tile{entries, n, int(min(t.Size-first, TileWidth))}
@@ -175,8 +175,11 @@ type File struct {
 // must be stored before the new tree is signed. It reads and verifies the right edge of
 // this tree: a file of each level at most. Read of the new tree is that of this one.
 func (t *Tree) Append(add [][]byte) (*Tree, []File, error) {
-	if len(add) == 0 || t.Size > maxSize-int64(len(add)) {
+	if len(add) == 0 || t.Size < 0 || t.Size > maxSize-int64(len(add)) {
 		return nil, nil, malformed("append of %d entries to %d", len(add), t.Size)
+	}
+	if t.Size == 0 && t.Root != EmptyRoot {
+		return nil, nil, fmt.Errorf("tlog: %w: a tree of no entries has another root", ErrInclusion)
 	}
 	made := map[int64]merkle.Hash{} // by index, beyond those of this tree
 	old := merkle.StoredHashCount(t.Size)
@@ -226,7 +229,7 @@ func (t *Tree) Append(add [][]byte) (*Tree, []File, error) {
 }
 
 func (t *Tree) files(add [][]byte, size int64, all merkle.HashReader) (out []File, err error) {
-	for _, tile := range NewTiles(t.Size, size) {
+	for _, tile := range newTiles(t.Size, size) {
 		var data []byte
 		if tile.Level == entries {
 			data, err = t.bundle(tile, add)
