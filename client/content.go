@@ -27,6 +27,7 @@ type set struct {
 	mu       sync.Mutex
 	snapshot *tuf.Snapshot // nil: not opened yet
 	unlogged error         // why there is no proof of the log, under a rule
+	ends     time.Time     // with the monotonic clock: when its proof of the log ends
 }
 
 // open returns the snapshot, and calls get if it has not been opened yet.
@@ -76,7 +77,7 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) 
 		want = probe(w.trusted).MinOperators
 	}
 	var problems []error
-	var newest *offer
+	var newest, unproven *offer
 	tried := map[string]bool{}
 	rest, must := w.availableLocations(c), ""
 	if want > 1 {
@@ -96,6 +97,12 @@ func (c *Client) content(ctx context.Context, w *walk) (*set, *location, error) 
 			}
 			tried[sum] = true
 			s, err := c.complete(ctx, w, o)
+			if err == nil && unproven != nil && unproven.ts.Version() > o.ts.Version() {
+				err = c.restrict(ctx, w, unproven, o, s)
+			}
+			if errors.Is(err, tuf.ErrNotLogged) && o.snap != nil && (unproven == nil || unproven.ts.Version() < o.ts.Version()) {
+				unproven = o
+			}
 			if err == nil {
 				if newest != nil {
 					c.log.Warn("a newer timestamp has no complete content; using an older one", "have", newest.ts.Version(), "use", o.ts.Version(), "location", text.Name(o.location.name))
@@ -244,13 +251,7 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		}
 		return s, c.trust(w, o)
 	}
-	l := c.loader(w.pace, func() []*location {
-		locations := w.availableLocations(c)
-		slices.SortStableFunc(locations, func(a, b *location) int {
-			return preference(a, o.location, w) - preference(b, o.location, w)
-		})
-		return locations
-	}, func(p *location, err error) { w.faulty(c, p, err) })
+	l := c.offerLoader(w, o)
 	prior, err := w.session.prior("snapshot.json", c.limits.Snapshot)
 	if err != nil {
 		return nil, diskError{err}
@@ -286,10 +287,11 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 		return topLevel(o.snap, from)
 	})
 	err = errors.Join(err, c.keepRoles(o.snap, l.roles))
-	if w.session.dropVersions(o.snap, l.roles); err != nil {
+	if w.session.dropVersions(c.lastOf(w, o.snap), l.roles); err != nil {
 		return nil, err
 	}
 	s.until = o.snap.Until()
+	until := s.until // of the files; that of the proof is found again
 	if err := c.prove(ctx, w, o, s); err != nil {
 		return nil, err
 	}
@@ -299,7 +301,6 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	if err := w.session.raiseRoles(o.snap); err != nil {
 		return nil, err
 	}
-	until := s.until
 	if c.cfg.UnsafeStale > 0 {
 		until = time.Time{} // another process may not accept expired metadata
 	}
@@ -307,6 +308,17 @@ func (c *Client) complete(ctx context.Context, w *walk, o *offer) (*set, error) 
 	w.served(o.location, true)
 	w.session.sweep(s.snapshot)
 	return s, c.keepLogged(w, s)
+}
+
+// offerLoader loads the files of an offer, from its location first.
+func (c *Client) offerLoader(w *walk, o *offer) *loader {
+	return c.loader(w.pace, func() []*location {
+		locations := w.availableLocations(c)
+		slices.SortStableFunc(locations, func(a, b *location) int {
+			return preference(a, o.location, w) - preference(b, o.location, w)
+		})
+		return locations
+	}, func(p *location, err error) { w.faulty(c, p, err) })
 }
 
 // preference prefers the location of the offer to others that work.

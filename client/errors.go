@@ -100,7 +100,7 @@ func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // decided reports whether err is a decision, which no other location can change.
 func decided(err error) bool {
-	for _, final := range []error{tuf.ErrNotApproved, tuf.ErrNoTarget, tuf.ErrHeld, tuf.ErrRecalled, tuf.ErrRelease} {
+	for _, final := range []error{tuf.ErrNotApproved, tuf.ErrNoTarget, tuf.ErrHeld, tuf.ErrRecalled, tuf.ErrRelease, tuf.ErrNotLogged} {
 		if errors.Is(err, final) {
 			return true
 		}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 const (
 	headName      = "head.tlog-proof" // in the store
 	loggedFolder  = "logged/"         // in the store
-	waitPrecision = time.Hour         // of the running time in the state: not each refresh writes it
+	waitPrecision = 10 * time.Minute  // of the running time in the state: not each refresh writes it
 )
 
 // waited returns the running time since a proof with a later quorum time was accepted, in
@@ -36,9 +37,15 @@ func (c *Client) waited(m *logMark) time.Duration {
 // proveRules looks for the proofs of roots that change the rule of the log, at all
 // locations. What is found is kept, and the chain of roots is followed once more from there.
 func (c *Client) proveRules(ctx context.Context, w *walk) error {
-	for again := true; again; {
+	for n, again := 0, true; again && n <= maxSteps; n++ {
 		again = false
-		for _, r := range w.changes {
+		// The newest root may be proven, too, although it changes nothing: after a fork of
+		// roots it may be the first that is.
+		roots := slices.Clone(w.changes)
+		if w.trusted.LogPending() && !slices.Contains(roots, w.trusted) {
+			roots = append(roots, w.trusted)
+		}
+		for _, r := range roots {
 			found, err := c.proveRule(ctx, w, r)
 			if err != nil {
 				return err
@@ -85,16 +92,41 @@ func (c *Client) proveRule(ctx context.Context, w *walk, r *tuf.Root) (found boo
 		}
 	}
 	if (readErr == nil || found) && !until.IsZero() && !w.now.Before(until) {
-		err = c.seek(ctx, w, nil, later, tlog.MaxProof, func(data []byte) error {
+		second := func(data []byte) error {
 			_, err := r.Logged(have, data)
 			return err
-		}, keep(keptLater))
+		}
+		err = c.seek(ctx, w, nil, later, tlog.MaxProof, second, keep(keptLater))
 		if err := disk(ctx, err); err != nil {
 			return found, err
 		}
+		if err != nil {
+			// A location may have served one as the first that was cosigned later, to which
+			// no second one fits.
+			err = c.seek(ctx, w, nil, first, tlog.MaxProof, func(data []byte) error {
+				earlier, err := r.LogNotice(data)
+				if err == nil && !earlier.Before(until) {
+					err = errors.New("it is not earlier than the kept one")
+				}
+				have = data
+				return err
+			}, keep(keptFirst))
+			if err := disk(ctx, err); err != nil {
+				return found, err
+			}
+			if found {
+				err = c.seek(ctx, w, nil, later, tlog.MaxProof, second, keep(keptLater))
+				if err := disk(ctx, err); err != nil {
+					return found, err
+				}
+			}
+		}
 	}
 	err = c.seek(ctx, w, nil, change, maxLogChange, func(data []byte) error {
-		_, err := r.LoggedByRecovery(data)
+		got, err := r.LoggedByRecovery(data)
+		if err == nil && got == r {
+			err = errors.New("it changes nothing")
+		}
 		return err
 	}, keep(keptChange))
 	return found, disk(ctx, err)
@@ -117,6 +149,9 @@ func (c *Client) applyRule(w *walk, r *tuf.Root) (bool, error) {
 	}
 	again := walk{trusted: r, clock: w.clock}
 	again.advance(cur)
+	if cur.LogPending() { // one of two members came into force
+		again.changes = []*tuf.Root{cur}
+	}
 	for cur.Version() < w.trusted.Version() {
 		data, err := c.store.Read("roots/"+rootName(cur.Version()+1), c.limits.Root)
 		if err != nil {
@@ -214,7 +249,7 @@ func (c *Client) prove(ctx context.Context, w *walk, o *offer, s *set) error {
 		}
 	}
 	logged, err := s.snapshot.Logged(prior, state)
-	if logged != nil && w.session.Log == nil { // the state was lost, the proof was not
+	if logged != nil && (w.session.Log == nil || headTime(logged).After(w.session.Log.Time)) { // the state was lost, the proof was not
 		c.accepted(w, rule, logged)
 	}
 	if err != nil || !w.now.Before(w.session.Log.Renew) {
@@ -241,7 +276,7 @@ func (c *Client) prove(ctx context.Context, w *walk, o *offer, s *set) error {
 		}
 	}
 	if logged != nil {
-		s.use(o, rule, logged)
+		s.use(w.now, o, rule, logged)
 		return nil
 	}
 	s.unlogged = err
@@ -253,17 +288,52 @@ func (c *Client) prove(ctx context.Context, w *walk, o *offer, s *set) error {
 	if lastErr == nil {
 		last, lastErr = s.snapshot.Within(last)
 	}
+	if lastErr == nil {
+		lastErr = c.openWithin(ctx, w, o, last) // their expiry is that of the view, too
+	}
 	if lastErr != nil {
 		return errors.Join(err, fmt.Errorf("and the last proven content is of no use: %w", lastErr))
 	}
 	c.log.Warn("the content is not proven to be in the public log; it only takes away from the last one that is", "timestamp", o.ts.Version(), "reason", err)
-	s.use(o, rule, last)
+	s.use(w.now, o, rule, last)
 	return nil
+}
+
+// restrict restricts a proven set by a newer one without a proof: what takes away is not
+// passed over.
+func (c *Client) restrict(ctx context.Context, w *walk, newer, o *offer, s *set) error {
+	snap, err := newer.snap.Within(s.snapshot)
+	if err == nil {
+		err = c.openWithin(ctx, w, newer, snap)
+	}
+	if err != nil {
+		return fmt.Errorf("a newer set is not proven: %w", err)
+	}
+	s.unlogged = fmt.Errorf("%w: timestamp v%d has no proof", tuf.ErrNotLogged, newer.ts.Version())
+	s.use(w.now, o, w.trusted.LogRule(), snap)
+	if err := c.trust(w, newer); err != nil { // its versions are floors
+		return err
+	}
+	return w.session.raiseRoles(newer.snap)
+}
+
+// openWithin opens the roles of a restricted snapshot and of the one that restricts it.
+func (c *Client) openWithin(ctx context.Context, w *walk, o *offer, snap *tuf.Snapshot) error {
+	l := c.offerLoader(w, o)
+	l.verified = snap.Verified
+	return l.run(ctx, func(get fetch) error {
+		for x := range snap.Both() {
+			if err := x.OpenRoles(func(f tuf.RoleFile) ([]byte, error) { return get(f, f.Name(), keptRole(f)) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // use makes a proven or restricted snapshot that of the set, under an enforced rule until
 // the first of its proofs and files expires.
-func (s *set) use(o *offer, rule *tuf.LogRule, snap *tuf.Snapshot) {
+func (s *set) use(now time.Time, o *offer, rule *tuf.LogRule, snap *tuf.Snapshot) {
 	s.snapshot, o.snap = snap, snap
 	if !rule.Enforce {
 		return
@@ -277,6 +347,7 @@ func (s *set) use(o *offer, rule *tuf.LogRule, snap *tuf.Snapshot) {
 		shorten(x.Until())
 		if head, ok := x.Head(); ok {
 			shorten(head.Until)
+			s.ends = time.Now().Add(head.Until.Sub(now)) // by a clock that can't be set back
 		}
 	}
 }
@@ -302,9 +373,10 @@ func (c *Client) accepted(w *walk, rule *tuf.LogRule, logged *tuf.Snapshot) {
 	if w.session.Log != nil {
 		m = *w.session.Log
 	}
-	at := headTime(logged)
-	if at.After(m.Time) {
-		m.Waited = 0
+	head, _ := logged.Head()
+	at := head.Time
+	if !at.Equal(m.Time) {
+		m.Waited = head.Waited
 		c.running = stopwatch{}
 	}
 	m.Time = at
@@ -323,10 +395,11 @@ func (c *Client) accepted(w *walk, rule *tuf.LogRule, logged *tuf.Snapshot) {
 // keepLogged keeps a proven set as the last one, under an enforced rule.
 func (c *Client) keepLogged(w *walk, s *set) error {
 	rule := w.trusted.LogRule()
-	m := w.session.Log
-	if rule == nil || !rule.Enforce || s.unlogged != nil || m.Root == w.trusted.Version() && m.Snapshot == hexSum(s.snapshot.Bytes()) {
+	if rule == nil || !rule.Enforce || s.unlogged != nil {
 		return nil
 	}
+	m := w.session.Log
+	changed := m.Root != w.trusted.Version() || m.At.IsZero()
 	proof, err := c.store.Read(headName, tlog.MaxProof)
 	if err != nil {
 		return diskError{err}
@@ -335,12 +408,28 @@ func (c *Client) keepLogged(w *walk, s *set) error {
 		name string
 		data []byte
 	}{{"timestamp.json", s.timestamp.Bytes()}, {"snapshot.json", s.snapshot.Bytes()}, {headName, proof}} {
+		if have, err := c.store.Read(loggedFolder+f.name, c.limits.Snapshot); err == nil && bytes.Equal(have, f.data) {
+			continue
+		}
 		if err := c.store.Write(loggedFolder+f.name, f.data); err != nil {
 			return diskError{err}
 		}
+		changed = true
 	}
-	m.At, m.Root, m.Snapshot = w.now, w.trusted.Version(), hexSum(s.snapshot.Bytes())
+	if changed {
+		m.At, m.Root = w.now, w.trusted.Version()
+	}
 	return nil
+}
+
+// lastOf yields a snapshot and, under a rule, the last proven one, whose roles stay.
+func (c *Client) lastOf(w *walk, snap *tuf.Snapshot) []*tuf.Snapshot {
+	if w.trusted.LogRule() != nil {
+		if last, err := c.lastLogged(w); err == nil {
+			return []*tuf.Snapshot{snap, last}
+		}
+	}
+	return []*tuf.Snapshot{snap}
 }
 
 // lastLogged opens the last proven set, as of the time when it was verified: its timestamp
@@ -368,5 +457,5 @@ func (c *Client) lastLogged(w *walk) (*tuf.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return snap.Logged(data[2], tuf.LogState{Newest: m.Time, Waited: c.waited(m) - w.now.Sub(m.At), Offline: c.cfg.Offline})
+	return snap.Logged(data[2], tuf.LogState{Newest: m.Time, Waited: c.waited(m) - max(0, w.now.Sub(m.At)), Offline: c.cfg.Offline})
 }

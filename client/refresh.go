@@ -115,6 +115,11 @@ func (c *Client) refresh(ctx context.Context, s *session) (view *View, again boo
 		if err != nil {
 			return nil, false, err
 		}
+		if found {
+			if err := c.proveRules(ctx, w); err != nil {
+				return nil, false, err
+			}
+		}
 		if found || w.settled && !settled {
 			c.recordRoot(w)
 			w.dropPrefetched()
@@ -161,6 +166,7 @@ func lacking(err error) bool {
 // recordRoot records the newest trusted root.
 func (c *Client) recordRoot(w *walk) {
 	c.trusted.Store(w.trusted)
+	c.changes = w.changes
 	w.session.Root = max(w.session.Root, w.trusted.Version())
 	w.session.recover(w.trusted)
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/visum-dev/visum/tuf"
@@ -41,23 +42,22 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 }
 
 // dropVersions removes old versions of the roles that an attempt fetched: those that
-// neither its snapshot nor the last complete set lists. So versions do not pile up if
+// neither its snapshot, the last complete set nor the last proven one lists. So versions do not pile up if
 // no set becomes complete.
-func (s *session) dropVersions(snap *tuf.Snapshot, roles []string) {
+func (s *session) dropVersions(snaps []*tuf.Snapshot, roles []string) {
 	have := s.list("roles")
 	for _, role := range roles {
-		f, err := snap.RoleFile(role)
-		if err != nil {
-			continue
+		keep := []string{keptName(tuf.RoleFile{Role: role, Version: s.Floors[role].Version})}
+		for _, snap := range snaps {
+			if f, err := snap.RoleFile(role); err == nil {
+				keep = append(keep, keptName(f))
+			}
 		}
-		committed := f
-		committed.Version = s.Floors[role].Version
 		for name := range have {
 			_, of, _ := strings.Cut(name, ".")
-			if of != diskName(role)+".json" || name == keptName(f) || name == keptName(committed) {
-				continue
+			if len(keep) > 1 && of == diskName(role)+".json" && !slices.Contains(keep, name) {
+				s.discard("roles/" + name)
 			}
-			s.discard("roles/" + name)
 		}
 	}
 }

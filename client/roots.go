@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/internal/text"
@@ -65,7 +64,7 @@ func (c *Client) acceptRoot(w *walk, next *tuf.Root) error {
 // ours. It is not refused, because otherwise a fork could not be repaired.
 func (c *Client) noteFork(w *walk, next *tuf.Root) {
 	charter := next.Charter()
-	if charter == nil || charter.PrevRoot() == "" || strings.EqualFold(charter.PrevRoot(), w.trusted.SHA256()) {
+	if !forked(w.trusted, next) {
 		return
 	}
 	why := fmt.Errorf("fork: root v%d follows a v%d with sha256 %.16s, ours has %.16s", next.Version(), w.trusted.Version(), charter.PrevRoot(), w.trusted.SHA256())
@@ -190,8 +189,8 @@ func (c *Client) rootFrom(w *walk, p *location, data []byte, err error) *tuf.Roo
 // process, after every failure, and as often as the charter requires; otherwise only
 // the location that serves the content.
 func (c *Client) walk(ctx context.Context, w *walk) error {
-	want := 1
-	if due(w, c.probed) {
+	want, probing := 1, due(w, c.probed)
+	if probing {
 		want = probe(w.trusted).MinOperators
 	}
 	err := c.roots(ctx, w, want)
@@ -200,10 +199,9 @@ func (c *Client) walk(ctx context.Context, w *walk) error {
 		_, err = c.search(ctx, w)
 	}
 	w.session.Turns.Roots = w.rootPoll.next(c.locations(w.trusted, w.now), w.failing)
-	if err == nil && want > 1 {
+	if err == nil && probing {
 		err = c.proveRules(ctx, w)
 	}
-	c.changes = w.changes
 	// Verified roots count, whatever failed later.
 	c.trusted.Store(w.trusted)
 	if err != nil {

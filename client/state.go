@@ -63,12 +63,11 @@ type state struct {
 
 // logMark is what the state remembers of proofs.
 type logMark struct {
-	Time     time.Time     `json:"time"`               // quorum time of the last accepted proof
-	Waited   time.Duration `json:"waited"`             // running time since one with a later time than the one before was accepted, in nanoseconds
-	Renew    time.Time     `json:"renew"`              // when a newer proof of the same snapshot is sought
-	At       time.Time     `json:"at,omitzero"`        // when the set in logged/ was verified
-	Root     int64         `json:"root,omitempty"`     // its root
-	Snapshot string        `json:"snapshot,omitempty"` // sha256 of its snapshot
+	Time   time.Time     `json:"time"`           // quorum time of the last accepted proof
+	Waited time.Duration `json:"waited"`         // its age by the running time, in nanoseconds
+	Renew  time.Time     `json:"renew"`          // when a newer proof of the same snapshot is sought
+	At     time.Time     `json:"at,omitzero"`    // when the set in logged/ was verified
+	Root   int64         `json:"root,omitempty"` // its root
 }
 
 // pollQueues are the queues that determine the order of probes.

@@ -94,6 +94,9 @@ func (v *View) Find(ctx context.Context, path string) (tuf.Approved, error) {
 func (v *View) ask(ctx context.Context, decide func(*tuf.Snapshot, tuf.Fetch) error) error {
 	c := v.client
 	now := later(c.clock(), v.trusted)
+	if !v.set.ends.IsZero() && !time.Now().Before(v.set.ends) {
+		return &tuf.Error{Role: "view", Err: tuf.ErrExpired, Expires: v.set.until, Detail: "its proof of the public log has ended by the running time; refresh again"}
+	}
 	if !v.set.until.IsZero() && !now.Before(v.set.until) {
 		return &tuf.Error{Role: "view", Err: tuf.ErrExpired, Expires: v.set.until,
 			Detail: fmt.Sprintf("the first of its files on %s, now is %s; refresh again", v.set.until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))}

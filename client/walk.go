@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/visum-dev/visum/tuf"
@@ -59,8 +60,15 @@ func (w *walk) advance(root *tuf.Root) {
 	w.trusted, w.now, w.settled = root, later(w.clock, root), false
 }
 
-// maxChanges is the number of pending changes whose proofs are sought.
+// maxChanges is the number of pending changes whose proofs are sought, the oldest first:
+// once they are in force, those that follow are sought.
 const maxChanges = 64
+
+// forked reports whether next was signed as the successor of another root than trusted.
+func forked(trusted, next *tuf.Root) bool {
+	charter := next.Charter()
+	return charter != nil && charter.PrevRoot() != "" && !strings.EqualFold(charter.PrevRoot(), trusted.SHA256())
+}
 
 // noteChange records root, the next trusted root, if it changes the rule of the log and the
 // change is pending.
@@ -68,8 +76,8 @@ func (w *walk) noteChange(root *tuf.Root) {
 	switch {
 	case !root.LogPending():
 		w.changes = nil
-	case w.trusted != nil && root.ChangesLog(w.trusted):
-		w.changes = append(slices.Clone(w.changes), root)[max(0, len(w.changes)+1-maxChanges):]
+	case w.trusted != nil && len(w.changes) < maxChanges && (root.ChangesLog(w.trusted) || forked(w.trusted, root)):
+		w.changes = append(slices.Clone(w.changes), root)
 	}
 }
 

@@ -23,6 +23,7 @@ type Head struct {
 	Time      time.Time       `json:"time"`      // quorum time
 	Until     time.Time       `json:"until"`     // end of the proof, by the age that counts
 	Cosigners []tlog.Cosigner `json:"cosigners"` // that have signed the tree
+	Waited    time.Duration   `json:"-"`         // the age by the caller's measure, see LogState
 }
 
 // LogState is what the caller of [Snapshot.Logged] knows of earlier proofs.
@@ -31,12 +32,26 @@ type LogState struct {
 	Prior []byte
 	// Newest is the quorum time of the last accepted proof.
 	Newest time.Time
-	// Waited is the time that the caller has measured, with a clock that can't be set back,
-	// since it accepted a proof with a later quorum time than the one before. It counts as
-	// the age of a proof whose quorum time is not after Newest, if that age is less.
+	// Waited is the age of the last accepted proof that the caller has measured with a clock
+	// that can't be set back: the running time since its acceptance, and what [Head].Waited
+	// said then. The age of another proof by this clock is less or more by the difference of
+	// the quorum times. Only a larger tree with an earlier quorum time begins with 0: cosigners
+	// whose clocks were ahead leave nothing behind.
 	Waited time.Duration
 	// Offline selects [LogRule].OfflineMaxAge.
 	Offline bool
+}
+
+// waited is the age of an entry's proof by the measured time.
+func (o LogState) waited(e *tlog.Entry) time.Duration {
+	if o.Newest.IsZero() {
+		return 0
+	}
+	later := e.Time.Sub(o.Newest)
+	if prior, err := tlog.ParseProof(o.Prior); err == nil && later < 0 && e.Size > prior.Index+1 {
+		return 0
+	}
+	return max(0, o.Waited-later)
 }
 
 // HeadLeaf returns the entry of a log that makes the snapshot public, canonical JSON:
@@ -94,8 +109,9 @@ func (s *Snapshot) Logged(proof []byte, state LogState) (out *Snapshot, err erro
 	if state.Offline {
 		most = rule.OfflineMaxAge
 	}
-	head := Head{e.Origin, e.Index, e.Size, hex.EncodeToString(e.Root[:]), e.Time, e.Time.Add(most), e.Cosigners}
-	if by := s.now.Add(most - max(0, state.Waited)); !e.Time.After(state.Newest) && by.Before(head.Until) {
+	head := Head{Origin: e.Origin, Index: e.Index, Size: e.Size, Root: hex.EncodeToString(e.Root[:]), Time: e.Time, Until: e.Time.Add(most), Cosigners: e.Cosigners}
+	head.Waited = state.waited(e)
+	if by := s.now.Add(most - head.Waited); by.Before(head.Until) {
 		head.Until = by
 	}
 	if !s.now.Before(head.Until) {
@@ -137,8 +153,8 @@ func (s *Snapshot) checkPriorProof(policy *tlog.Policy, e *tlog.Entry, prior, pr
 		fork.Evidence = append(append(clone(prior), '\n'), proof...)
 		return fork
 	}
-	if was.Size < e.Size {
-		return nil
+	if was.Size <= e.Size {
+		return nil // larger, or the same tree, whose last entry is the same
 	}
 	if _, err := policy.Verify(s.HeadLeaf(), prior); err == nil {
 		return nil // an older proof of the same head

@@ -193,7 +193,8 @@ func TestLoggedRefuses(t *testing.T) {
 		"a second less":          {aged(30*day - time.Second), tuf.LogState{}, nil, ""},
 		"a second less, offline": {aged(60*day - time.Second), tuf.LogState{Offline: true}, nil, ""},
 		"waited a second less":   {good, tuf.LogState{Newest: rawtuf.Now, Waited: 30*day - time.Second}, nil, ""},
-		"waited for this one":    {good, tuf.LogState{Newest: rawtuf.Now.Add(-time.Second), Waited: 300 * day}, nil, ""},
+		"waited, little newer":   {good, tuf.LogState{Newest: rawtuf.Now.Add(-time.Second), Waited: 300 * day}, tuf.ErrExpired, ""},
+		"waited, as much newer":  {good, tuf.LogState{Newest: rawtuf.Now.Add(-271 * day), Waited: 300 * day}, nil, ""},
 		"of the future":          {aged(-300 * day), tuf.LogState{}, nil, ""},
 		"too long":               {bytes.Repeat([]byte("x"), 1<<20), tuf.LogState{}, tuf.ErrNotLogged, "at most"},
 	} {

@@ -174,7 +174,7 @@ func (l *LogRule) clone() *LogRule {
 	}
 	out := *l
 	if l.Standby != nil {
-		key := *l.Standby
+		key := l.Standby.Clone()
 		out.Standby = &key
 	}
 	return &out
@@ -259,6 +259,9 @@ func (r *Root) LogNotice(first []byte) (until time.Time, err error) {
 		return until, refuse("root", 0, ErrNotLogged, "no change of the rule of the log is pending")
 	}
 	was, own := r.inForce(), r.ownForce()
+	if was.log == nil { // dropped by LoggedByRecovery; the next root brings its recovery into force (T2)
+		return until, r.notLogged("no rule is in force that could prove the change of recovery")
+	}
 	if standby := was.standbyPolicy(); standby != nil && own.isSuccession(was, standby) {
 		if _, err := standby.Verify(r.RootLeaf(), first); err != nil {
 			return until, r.notLogged("its proof by the standby: %v", err)
@@ -326,7 +329,8 @@ func (r *Root) notLogged(format string, args ...any) *Error {
 //	{"signed": {"_type": "x-visum-log-change", "repo_id": "...", "root": {"version": 8, "sha256": "..."}, "reason": "..."}, "signatures": [...]}
 //
 // It is for the case that the quorum in force can't be met any more. The recovery member of
-// r stays pending if it differs. A statement has at most 64 KiB and no expiry. Errors wrap
+// r stays pending if it differs. If the log member of r is in force already, the result is r.
+// A statement has at most 64 KiB and no expiry. Errors wrap
 // [ErrUntrusted].
 func (r *Root) LoggedByRecovery(statement []byte) (out *Root, err error) {
 	defer func() { attach(err, statement) }()
@@ -336,6 +340,9 @@ func (r *Root) LoggedByRecovery(statement []byte) (out *Root, err error) {
 	was := r.inForce()
 	if was.recovery == nil {
 		return nil, refuse(logChangeRole, 0, ErrCharter, "no rule of recovery is in force under root v%d", r.doc.version)
+	}
+	if was.logText == r.ownForce().logText {
+		return r, nil
 	}
 	if len(statement) > maxLogChange {
 		return nil, refuse(logChangeRole, 0, ErrTooLarge, "%d bytes, at most %d", len(statement), maxLogChange)

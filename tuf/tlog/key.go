@@ -1,6 +1,7 @@
 package tlog
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -28,7 +29,7 @@ const (
 type Key struct {
 	Name   string // of a log, its origin
 	Type   byte   // TypeLog, TypeCosigner, or one that this package does not verify
-	Public []byte // 32 bytes for the types above; not to be changed
+	Public []byte // 32 bytes for the types above
 }
 
 // ParseKey reads the text of a key: name, key id and public key, joined by "+". Keys of
@@ -58,6 +59,12 @@ func ParseKey(s string) (Key, error) {
 		return fail("the key id is another one, or the encoding is not canonical")
 	}
 	return k, nil
+}
+
+// Clone returns a copy that shares no memory.
+func (k Key) Clone() Key {
+	k.Public = bytes.Clone(k.Public)
+	return k
 }
 
 // String is the text that [ParseKey] reads.

@@ -207,14 +207,20 @@ func (p *Policy) String() string {
 }
 
 // Log returns the key of the log. Its name is the origin of the log.
-func (p *Policy) Log() Key { return p.log }
+func (p *Policy) Log() Key { return p.log.Clone() }
 
 // LogURL returns the URL of the log, or "".
 func (p *Policy) LogURL() string { return p.logURL }
 
 // Cosigners returns the cosigners in the order of the policy, also those that are in no
 // quorum.
-func (p *Policy) Cosigners() []PolicyCosigner { return slices.Clone(p.cosigners) }
+func (p *Policy) Cosigners() []PolicyCosigner {
+	out := slices.Clone(p.cosigners)
+	for i := range out {
+		out[i].Key = out[i].Key.Clone()
+	}
+	return out
+}
 
 // met reports whether the cosigners for which has is true are a quorum.
 func (p *Policy) met(has func(cosigner int) bool) bool {
