@@ -2,10 +2,12 @@ package client_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,9 +59,11 @@ func TestJunk(t *testing.T) {
 	for _, name := range []string{"1.root.json", "timestamp.json", "5.vendor-agent.json"} {
 		junk["good "+name] = good.Files[name] // of another role, or an older version
 	}
-	for _, file := range served {
-		for name, data := range junk {
-			t.Run(fmt.Sprint(file, " ", name), func(t *testing.T) { junked(t, file, data) })
+	for i, file := range served {
+		for j, name := range slices.Sorted(maps.Keys(junk)) {
+			if rawtuf.Long || (i+j)%2 == 0 {
+				t.Run(fmt.Sprint(file, " ", name), func(t *testing.T) { junked(t, file, junk[name]) })
+			}
 		}
 	}
 }

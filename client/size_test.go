@@ -5,13 +5,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/visum-dev/visum/internal/rawtuf"
 )
 
 // A stripped program that only embeds this package is no larger than one that
 // only embeds go-tuf's updater.
 func TestSizeOfABinary(t *testing.T) {
-	if testing.Short() {
-		t.Skip("links two programs")
+	if !rawtuf.Long {
+		t.Skip("links two programs; set VISUM_LONG=1")
 	}
 	size := func(name string) int64 {
 		out := filepath.Join(t.TempDir(), name)
