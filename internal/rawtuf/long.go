@@ -2,7 +2,6 @@ package rawtuf
 
 import (
 	"os"
-	"runtime/debug"
 	"testing"
 )
 
@@ -18,7 +17,3 @@ func Sequential(t testing.TB) {
 		t.Skip("long test in one goroutine, skipped with -short")
 	}
 }
-
-// Tests collect garbage less often: their heaps are small and live shortly, and up to a
-// fifth of their time was spent on collecting them.
-func init() { debug.SetGCPercent(400) }
