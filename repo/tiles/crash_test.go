@@ -49,6 +49,7 @@ func (w *world) newest() [][]byte {
 // the log: the batch is in it completely or not at all, and the tree is the one of a run
 // without a crash.
 func TestCrash(t *testing.T) {
+	rawtuf.Sequential(t)
 	t.Parallel()
 	crashes := 0
 	for _, size := range []int{0, 1, 253, 254, 255, 256, 510, 511, 512} {
@@ -110,6 +111,7 @@ func TestCrash(t *testing.T) {
 
 // The process that heals dies, too.
 func TestCrashTwice(t *testing.T) {
+	rawtuf.Sequential(t)
 	t.Parallel()
 	start := grown(t, 255)
 	batch := leaves(255, 3)
