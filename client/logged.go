@@ -122,7 +122,7 @@ func (c *Client) proveRule(ctx context.Context, w *walk, r *tuf.Root) (found boo
 			}
 		}
 	}
-	err = c.seek(ctx, w, nil, change, maxLogChange, func(data []byte) error {
+	err = c.seek(ctx, w, nil, change, tuf.MaxLogChange, func(data []byte) error {
 		got, err := r.LoggedByRecovery(data)
 		if err == nil && got == r {
 			err = errors.New("it changes nothing")

@@ -42,8 +42,8 @@ func (c *Client) keepRoles(snap *tuf.Snapshot, roles []string) error {
 }
 
 // dropVersions removes old versions of the roles that an attempt fetched: those that
-// neither its snapshot, the last complete set nor the last proven one lists. So versions do not pile up if
-// no set becomes complete.
+// neither its snapshot, the last complete set nor the last proven one lists. So versions do
+// not pile up if no set becomes complete.
 func (s *session) dropVersions(snaps []*tuf.Snapshot, roles []string) {
 	have := s.list("roles")
 	for _, role := range roles {

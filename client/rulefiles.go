@@ -7,9 +7,6 @@ import (
 	"github.com/visum-dev/visum/tuf/tlog"
 )
 
-// maxLogChange is the maximum number of bytes of a statement for tuf.Root.LoggedByRecovery.
-const maxLogChange = 64 << 10
-
 // keptProofs are the names in the store of the files for [tuf.Root.Logged] and
 // [tuf.Root.LoggedByRecovery].
 func keptProofs(r *tuf.Root) (first, later, change string) {
@@ -30,7 +27,7 @@ func provenRule(store Store, r *tuf.Root) *tuf.Root {
 		return data
 	}
 	first, later, change := keptProofs(r)
-	if s := read(change, maxLogChange); s != nil {
+	if s := read(change, tuf.MaxLogChange); s != nil {
 		if got, err := r.LoggedByRecovery(s); err == nil {
 			r = got
 		}

@@ -35,11 +35,13 @@ const (
 	rootLeafType      = "x-visum-root"
 	logChangeType     = "x-visum-log-change"
 	logChangeRole     = "log change"
-	maxLogChange      = 64 << 10
 	logChangeFile     = recoveryFolder + "%d.log.json"
 	logProofFile      = "%d.root.tlog-proof"
 	laterLogProofFile = "%d.root.later.tlog-proof"
 )
+
+// MaxLogChange is the greatest length of a statement for [Root.LoggedByRecovery], in bytes.
+const MaxLogChange = 64 << 10
 
 // logRule reads the log member of a charter.
 func (r *reader) logRule(v wire.Value) *LogRule {
@@ -344,8 +346,8 @@ func (r *Root) LoggedByRecovery(statement []byte) (out *Root, err error) {
 	if was.logText == r.ownForce().logText {
 		return r, nil
 	}
-	if len(statement) > maxLogChange {
-		return nil, refuse(logChangeRole, 0, ErrTooLarge, "%d bytes, at most %d", len(statement), maxLogChange)
+	if len(statement) > MaxLogChange {
+		return nil, refuse(logChangeRole, 0, ErrTooLarge, "%d bytes, at most %d", len(statement), MaxLogChange)
 	}
 	d := &document{role: logChangeRole, checked: map[checkedBy]bool{}}
 	signatures, err := d.envelope(statement)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
@@ -62,7 +63,7 @@ func (l *Log) Adopt(ctx context.Context, a *Adoptable) (err error) {
 		rec = rec.withHead(st.head)
 	}
 	if st.todo != nil {
-		rec.body.Batch = &recordBatch{st.todo.Base, hexSum(st.pending)}
+		rec.body.Batch = &recordBatch{st.todo.Base, metafile.SHA256(st.pending)}
 	}
 	_, err = l.swap(ctx, rec)
 	if err == errAgain {

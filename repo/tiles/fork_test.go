@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/repotest"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/signing"
@@ -299,7 +300,7 @@ func TestDamagedLedger(t *testing.T) {
 			t.Fatal(err)
 		}
 		if doc.SHA256 == "" {
-			doc.SHA256 = hexSum(doc.Body)
+			doc.SHA256 = metafile.SHA256(doc.Body)
 		}
 		data, err := json.Marshal(doc)
 		w.must(err)

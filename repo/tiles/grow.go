@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/repo"
 	"github.com/visum-dev/visum/repo/storage"
 	"github.com/visum-dev/visum/tuf/tlog"
@@ -50,7 +51,7 @@ func (l *Log) propose(ctx context.Context, st *state, leaves [][]byte) (*state, 
 		return nil, fmt.Errorf("tiles: %w", err)
 	}
 	rec := *st.rec
-	rec.body.Batch = &recordBatch{b.Base, hexSum(data)}
+	rec.body.Batch = &recordBatch{b.Base, metafile.SHA256(data)}
 	next, err := l.swap(ctx, &rec)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/visum-dev/visum/internal/metafile"
 	"github.com/visum-dev/visum/internal/text"
 	"github.com/visum-dev/visum/internal/wire"
 	"github.com/visum-dev/visum/repo"
@@ -54,7 +55,9 @@ type recordBatch struct {
 
 // ledgerID is the id of the document of a log. A ledger has documents for repositories,
 // too, whose ids are random: the hash separates both.
-func ledgerID(origin string) string { return hexSum([]byte("visum log ledger\n" + origin))[:32] }
+func ledgerID(origin string) string {
+	return metafile.SHA256([]byte("visum log ledger\n" + origin))[:32]
+}
 
 // head is the last tree of which the signature was permitted.
 func (r *record) head() head {
@@ -66,7 +69,7 @@ func (r *record) head() head {
 
 // permits reports whether a content of pending was recorded.
 func (r *record) permits(pending []byte) bool {
-	return r.body.Batch != nil && r.body.Batch.SHA256 == hexSum(pending)
+	return r.body.Batch != nil && r.body.Batch.SHA256 == metafile.SHA256(pending)
 }
 
 // withHead returns a copy with another last tree.
@@ -104,7 +107,7 @@ func openRecord(data []byte, key tlog.Key) (*record, error) {
 	if doc.Ledger != 1 {
 		return fail("format is %d, want 1", doc.Ledger)
 	}
-	if sum := hexSum(doc.Body); sum != doc.SHA256 {
+	if sum := metafile.SHA256(doc.Body); sum != doc.SHA256 {
 		return fail("it is damaged: its content has sha256 %.16s, it states %.16q", sum, doc.SHA256)
 	}
 	r := &record{raw: data, number: doc.Number, before: doc.Before}
@@ -134,9 +137,9 @@ func (l *Log) swap(ctx context.Context, r *record) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tiles: ledger: %w", err)
 	}
-	doc := recordJSON{1, r.number + 1, nil, hexSum(body), body}
+	doc := recordJSON{1, r.number + 1, nil, metafile.SHA256(body), body}
 	if r.raw != nil {
-		doc.Before = append(slices.Clone(r.before), hexSum(r.raw))
+		doc.Before = append(slices.Clone(r.before), metafile.SHA256(r.raw))
 		doc.Before = doc.Before[max(0, len(doc.Before)-signing.KeptPredecessors):]
 	}
 	data, err := json.Marshal(doc)

@@ -3,8 +3,6 @@ package tiles
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 )
@@ -39,9 +37,4 @@ func parseBatch(data []byte) (*batch, error) {
 		return &b, checkLeaves(b.Leaves)
 	}
 	return &b, nil
-}
-
-func hexSum(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }

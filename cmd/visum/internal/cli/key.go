@@ -109,22 +109,20 @@ func (a *app) keyCommand() *cobra.Command {
 				e.SetIndent("", "  ")
 				return e.Encode(ring)
 			}
-			for _, k := range id.Keys {
-				if k.Label != args[0] {
-					continue
-				}
-				key, err := a.publicKey(id, k)
-				if err != nil {
-					return err
-				}
-				data, err := keys.WritePublic(key, forms[form])
-				if err != nil {
-					return err
-				}
-				_, err = a.Out.Write(data)
+			k, err := id.labelled(args[0])
+			if err != nil {
 				return err
 			}
-			return id.noLabel(args[0])
+			key, err := a.publicKey(id, k)
+			if err != nil {
+				return err
+			}
+			data, err := keys.WritePublic(key, forms[form])
+			if err != nil {
+				return err
+			}
+			_, err = a.Out.Write(data)
+			return err
 		}}
 	pub.Flags().StringVar(&form, "form", "tuf", "of one key: tuf, pem or openssh")
 	pub.Flags().StringVar(&ofParty, "party", "", "print all public keys of this party")
@@ -217,6 +215,16 @@ func (a *app) editRing(edit func(id *identity) (keyLine, error)) error {
 		return err
 	}
 	return a.print(line, line.String())
+}
+
+// labelled returns the key of the ring with a label.
+func (id *identity) labelled(label string) (identityKey, error) {
+	for _, k := range id.Keys {
+		if k.Label == label {
+			return k, nil
+		}
+	}
+	return identityKey{}, id.noLabel(label)
 }
 
 func (id *identity) noLabel(label string) error {

@@ -29,12 +29,11 @@ func (a *app) witnessCommand() *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		for _, k := range id.Keys {
-			if k.Label == label {
-				return a.openKey(id, k)
-			}
+		k, err := id.labelled(label)
+		if err != nil {
+			return nil, err
 		}
-		return nil, id.noLabel(label)
+		return a.openKey(id, k)
 	}
 
 	key := &cobra.Command{Use: "key", Short: "Print the public key of the witness, as policies name it", Args: cobra.NoArgs,
